@@ -1,0 +1,24 @@
+//! What every room shares: typed ids, time as a value, a seeded generator, the byte codec,
+//! bounded queues, and the contracts ([`Machine`], [`Peer`]) that the chapters fulfil.
+//!
+//! Nothing here knows about sockets, files, threads or clocks.
+
+pub mod codec;
+pub mod ids;
+pub mod machine;
+pub mod map;
+pub mod peer;
+pub mod planted;
+pub mod queue;
+pub mod rng;
+pub mod time;
+
+pub use codec::{DecodeError, Reader, Writer};
+pub use ids::{
+    ClusterId, CoreAddress, CoreId, LaneId, LogIndex, NodeId, ReplicaId, SessionId, ShardId, Term,
+};
+pub use machine::{ApplyFault, Machine, SnapshotPoll};
+pub use peer::Peer;
+pub use queue::Bounded;
+pub use rng::Rng;
+pub use time::{Now, Stamp};

@@ -1,0 +1,79 @@
+//! Deliberate bugs, so that the lab can show that it would find them.
+//!
+//! They exist only where debug assertions do: in a release build [`planted`] is the constant `false`,
+//! there is nothing to switch on.
+
+/// A bug that the lab can plant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Bug {
+    /// A follower (or a lone leader) acknowledges entries before they are synced.
+    AcknowledgeBeforeSync,
+    /// A replica whose log was lost takes part in elections under its old identity.
+    VoteAfterLostLog,
+    /// A repeated command of a session is applied again.
+    ApplyTwice,
+    /// A watch that is registered while its session has a write in flight is dropped.
+    LoseWatch,
+    /// Sessions are expired at half their time-out.
+    ExpireEarly,
+    /// Commands of an older attachment of a session are accepted.
+    SkipGenerationCheck,
+    /// Recovery cuts damage that lies before the last seal as if it were a torn tail.
+    CutSealedFrame,
+    /// `sync` is answered without a read-index.
+    SyncWithoutReadIndex,
+    /// A snapshot writes slots as they are when visited, not as they were at the cut.
+    SnapshotWithoutOldImage,
+    /// The event of a change is queued behind the reply that shows it.
+    EventAfterData,
+    /// A session that moved keeps getting served by its old home.
+    ServeAfterMove,
+}
+
+/// Every bug, for tests that go through them.
+pub const ALL: [Bug; 11] = [
+    Bug::AcknowledgeBeforeSync,
+    Bug::VoteAfterLostLog,
+    Bug::ApplyTwice,
+    Bug::LoseWatch,
+    Bug::ExpireEarly,
+    Bug::SkipGenerationCheck,
+    Bug::CutSealedFrame,
+    Bug::SyncWithoutReadIndex,
+    Bug::SnapshotWithoutOldImage,
+    Bug::EventAfterData,
+    Bug::ServeAfterMove,
+];
+
+#[cfg(debug_assertions)]
+mod switch {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants `bug` (or none) on this thread.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// True when `bug` is planted on this thread.
+    pub fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(not(debug_assertions))]
+mod switch {
+    /// Always false in a release build.
+    #[inline(always)]
+    pub const fn planted(_: super::Bug) -> bool {
+        false
+    }
+}
+
+#[cfg(debug_assertions)]
+pub use switch::plant;
+pub use switch::planted;

@@ -1,0 +1,2 @@
+//! (being laid out)
+fn main() {}
