@@ -1,0 +1,231 @@
+//! What people may ask of a node, and what they are told: the value behind console, REST and command line.
+
+use serde::{Deserialize, Serialize};
+
+/// A question or an order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum AdminCommand {
+    /// Everything in [`Status`].
+    Status,
+    /// Make this fresh node join the cluster of `seed` (`host:port` between nodes).
+    Join {
+        /// An inter-node address of any member.
+        seed: String,
+    },
+    /// Remove a member, by node id in hexadecimal or by address. Its replicas are replaced or removed first.
+    Leave {
+        /// Which.
+        node: String,
+    },
+    /// Hand the leadership of a shard to a member.
+    TransferLeader {
+        /// The shard's name: `meta` or `tree`.
+        shard: String,
+        /// Node id in hexadecimal, or address.
+        to: String,
+    },
+    /// Take a snapshot of a shard on this node now.
+    Snapshot {
+        /// The shard's name: `meta` or `tree`.
+        shard: String,
+    },
+    /// Read a node of the tree as an unauthenticated client at `address` would.
+    TreeRead {
+        /// Absolute path.
+        path: String,
+        /// The asking person's IP address in text.
+        address: String,
+    },
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum AdminReply {
+    /// Of `Status`.
+    Status(Box<Status>),
+    /// Of the orders: what was done or begun.
+    Done {
+        /// In words.
+        message: String,
+    },
+    /// It was refused or failed.
+    Refused {
+        /// What was wrong and what to do.
+        message: String,
+    },
+    /// Of `TreeRead`.
+    Tree(TreePage),
+}
+
+// `Status` holds floats; equality is wanted for tests only, and they are never NaN.
+impl Eq for AdminReply {}
+
+/// One node of the tree, for browsing.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TreePage {
+    /// Absolute path.
+    pub path: String,
+    /// Data as text when they are UTF-8, else in hexadecimal; at most the first 64 KiB.
+    pub data: String,
+    /// True when `data` is hexadecimal.
+    pub data_is_hex: bool,
+    /// Bytes of data.
+    pub data_bytes: u64,
+    /// (name, value) of every metadata field.
+    pub stat: Vec<(String, String)>,
+    /// The access control list, a line each.
+    pub acl: Vec<String>,
+    /// Names of children, sorted; at most 1,000.
+    pub children: Vec<String>,
+    /// Children there are.
+    pub children_count: u64,
+}
+
+/// A core's state in one value.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The product's version.
+    pub version: String,
+    /// Cluster id, in hexadecimal; empty while the node has none.
+    pub cluster: String,
+    /// This node's id, in hexadecimal.
+    pub node: String,
+    /// This core.
+    pub core: u16,
+    /// Cores of the node.
+    pub cores: u16,
+    /// Lanes of the data directory.
+    pub lanes: u16,
+    /// `starting`, `waiting` (for the other initial members), `joining`, `serving`, `stopped`.
+    pub phase: String,
+    /// What the phase waits for, in words; empty when serving.
+    pub waiting_for: String,
+    /// True when this node answers clients.
+    pub ready: bool,
+    /// Microseconds since the core started.
+    pub uptime_us: u64,
+    /// All members.
+    pub members: Vec<MemberStatus>,
+    /// The shards of which this core has a replica.
+    pub shards: Vec<ShardStatus>,
+    /// The coordination store on this node, when the core holds it.
+    pub tree: Option<TreeStatus>,
+    /// Counters since start.
+    pub counters: Counters,
+}
+
+/// A member of the cluster.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Node id, in hexadecimal.
+    pub node: String,
+    /// `host:port` between nodes.
+    pub address: String,
+    /// `joining`, `member`, `leaving`.
+    pub state: String,
+    /// Heard from lately; always true for this node.
+    pub reachable: bool,
+    /// Milliseconds since it was last heard from.
+    pub silent_ms: u64,
+    /// Its wall clock less ours, in milliseconds, when known.
+    pub clock_offset_ms: i64,
+    /// True for this node.
+    pub this_node: bool,
+    /// Suspicion level of the φ-accrual detector.
+    pub phi: f64,
+}
+
+/// A replica on this core.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// `meta` or `tree`.
+    pub name: String,
+    /// The pool it belongs to.
+    pub pool: String,
+    /// Shard id, in hexadecimal.
+    pub shard: String,
+    /// This replica's id, in hexadecimal.
+    pub replica: String,
+    /// `leader`, `follower`, `candidate`, `learner`, or `silent` (its log is lost).
+    pub role: String,
+    /// Node id of the leader in hexadecimal, empty when unknown.
+    pub leader: String,
+    /// Current term.
+    pub term: u64,
+    /// Highest index known committed.
+    pub commit: u64,
+    /// Highest index applied here.
+    pub applied: u64,
+    /// Last index of the log here.
+    pub last: u64,
+    /// Entries committed but not applied here.
+    pub lag: u64,
+    /// Index of the latest snapshot on disk.
+    pub snapshot: u64,
+    /// Replicas: (node id in hexadecimal, `voter` or `learner`, match index if this is the leader).
+    pub replicas: Vec<(String, String, u64)>,
+    /// True while the idle group sends nothing.
+    pub hibernating: bool,
+    /// Bytes of log kept in memory.
+    pub log_bytes: u64,
+    /// Why it is silent, or empty.
+    pub fault: String,
+}
+
+/// The coordination store on this node.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct TreeStatus {
+    /// The revision.
+    pub zxid: i64,
+    /// Nodes in the tree.
+    pub znodes: u64,
+    /// Of them ephemeral.
+    pub ephemerals: u64,
+    /// Bytes of paths and data.
+    pub data_bytes: u64,
+    /// Replicated sessions, in the whole cluster.
+    pub sessions: u64,
+    /// Client connections here.
+    pub connections: u64,
+    /// Watches here.
+    pub watches: u64,
+    /// Requests received and not yet answered here.
+    pub outstanding: u64,
+    /// Some of the sessions: (id in hexadecimal, time-out in ms, home node, ephemeral nodes). At most 1,000.
+    pub session_list: Vec<(String, u32, String, u64)>,
+}
+
+/// Counters since start, and what the golden signals are drawn from.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Requests that read.
+    pub reads: u64,
+    /// Requests that write.
+    pub writes: u64,
+    /// Requests answered with an error.
+    pub errors: u64,
+    /// Watch events sent.
+    pub notifications: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Sessions opened here.
+    pub sessions_opened: u64,
+    /// Sessions that expired (counted where they had their home).
+    pub sessions_expired: u64,
+    /// Malformed frames.
+    pub malformed: u64,
+    /// Elections won here.
+    pub elections_won: u64,
+    /// Journal syncs done.
+    pub syncs: u64,
+    /// Journal bytes written.
+    pub journal_bytes: u64,
+    /// Latency of requests in power-of-two buckets of microseconds: `latency[i]` counts those below 2^i µs.
+    pub latency: Vec<u64>,
+    /// Sum of latencies in microseconds.
+    pub latency_sum_us: u64,
+}
