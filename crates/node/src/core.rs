@@ -69,8 +69,9 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core over what its lanes held: for each of its lanes, the journal's segments in order as (number, content).
-    pub fn new(_now: Now, _config: CoreConfig, _lanes: Vec<(LaneId, Vec<(u64, Bytes)>)>) -> Self {
+    /// A core over what its lanes held: each of its lanes with what was fed to its recovery (every
+    /// segment file, in order). Snapshot files are read later, through disk operations.
+    pub fn new(_now: Now, _config: CoreConfig, _lanes: Vec<(LaneId, journal::Recovery)>) -> Self {
         Self {
             actions: VecDeque::new(),
         }
