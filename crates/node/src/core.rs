@@ -1,7 +1,7 @@
 //! The core itself: one loop over closed events.
 
-use crate::event::{Action, Event};
-use base::{CoreId, LaneId, Now};
+use crate::event::{Action, Endpoint, Event, Hello};
+use base::{ClusterId, CoreAddress, CoreId, LaneId, NodeId, Now};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -65,14 +65,16 @@ impl Default for CoreConfig {
 /// One core of a node.
 #[derive(Debug)]
 pub struct Core {
+    config: CoreConfig,
     actions: VecDeque<Action>,
 }
 
 impl Core {
     /// A core over what its lanes held: each of its lanes with what was fed to its recovery (every
     /// segment file, in order). Snapshot files are read later, through disk operations.
-    pub fn new(_now: Now, _config: CoreConfig, _lanes: Vec<(LaneId, journal::Recovery)>) -> Self {
+    pub fn new(_now: Now, config: CoreConfig, _lanes: Vec<(LaneId, journal::Recovery)>) -> Self {
         Self {
+            config,
             actions: VecDeque::new(),
         }
     }
@@ -86,6 +88,21 @@ impl Core {
     /// The next action, in order. Poll until `None` after each `flush`.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// What the host (or the lab) sends first on a stream that it dials to `to` for this core.
+    pub fn hello(&self, to: &Endpoint) -> Hello {
+        Hello {
+            cluster: ClusterId(0),
+            from: CoreAddress {
+                node: NodeId(0),
+                core: self.config.core,
+            },
+            address: self.config.address.clone(),
+            to_core: to.core,
+            cores: self.config.cores,
+            lanes: self.config.lanes,
+        }
     }
 
     /// Monotonic microseconds at which the core wants its next [`Event::Tick`].
