@@ -17,7 +17,7 @@ pub enum FileId {
     Snapshot(ShardId, LogIndex),
     /// A snapshot being written or received; never read back after a restart.
     SnapshotPart(ShardId, LogIndex),
-    /// The data directory's identity (lane 0 only).
+    /// The lane's identity: which node it is of, and which replicas it was given.
     Identity,
     /// The next identity, before it is renamed over the old one.
     IdentityPart,

@@ -3,6 +3,7 @@
 use crate::event::{Action, Endpoint, Event, Hello};
 use base::{ClusterId, CoreAddress, CoreId, LaneId, NodeId, Now};
 use bytes::Bytes;
+use journal::FileId;
 use std::collections::VecDeque;
 
 /// Everything a core is told at its start.
@@ -18,8 +19,10 @@ pub struct CoreConfig {
     pub address: String,
     /// Inter-node addresses of all initial members, this node's among them. Empty: wait to be told to join.
     pub initial_members: Vec<String>,
-    /// Content of the identity file, if the data directory has one.
-    pub identity: Option<Bytes>,
+    /// This node's id: drawn at random (never 0) when the data directory is made and kept in it. Whoever
+    /// makes the directory draws a *new* one whenever any lane's identity file is missing, so that a
+    /// wiped directory or lane comes back as another node (DESIGN.md, decision 4).
+    pub node: NodeId,
     /// Seed of the core's generator; entropy under the host.
     pub seed: u64,
     /// Secret that session passwords are derived from; entropy under the host.
@@ -48,7 +51,7 @@ impl Default for CoreConfig {
             lanes: 1,
             address: "127.0.0.1:7401".into(),
             initial_members: vec!["127.0.0.1:7401".into()],
-            identity: None,
+            node: NodeId(1),
             seed: 0,
             secret: [0; 32],
             superuser_digest: None,
@@ -60,6 +63,17 @@ impl Default for CoreConfig {
             session_timeout_ms: (1_000, 600_000),
         }
     }
+}
+
+/// What a lane's directory held when the core started.
+#[derive(Debug, Default)]
+pub struct LaneStart {
+    /// Every segment file, fed in order.
+    pub recovery: journal::Recovery,
+    /// Content of the lane's identity file, if there is one.
+    pub identity: Option<Bytes>,
+    /// The complete snapshot files that are there.
+    pub snapshots: Vec<FileId>,
 }
 
 /// One core of a node.

@@ -7,5 +7,5 @@ pub mod event;
 pub mod hello;
 
 pub use admin::{AdminCommand, AdminReply, Status};
-pub use core::{Core, CoreConfig};
+pub use core::{Core, CoreConfig, LaneStart};
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};
