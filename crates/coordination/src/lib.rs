@@ -2,15 +2,25 @@
 //! keyspace, sessions that own ephemeral nodes, and an event stream that watches filter.
 //!
 //! The crate knows no wire format, no socket and no clock. Reading order: [`command`] (what may be
-//! asked), [`output`] (what is told), then the machine.
+//! asked), [`output`] (what is told), [`machine`] (the replicated state, its revision and its sessions),
+//! `tree` (the one keyspace so far), then what is *not* replicated: [`watches`] at each session's home,
+//! [`leases`] at the leader.
 
+pub mod acl;
 pub mod command;
+pub mod leases;
+pub mod machine;
 pub mod output;
+mod tree;
+pub mod watches;
 
 pub use command::{
     Acl, Command, CreateMode, Envelope, Identity, Origin, Principal, TreeOp, Unit, permission,
 };
+pub use leases::Leases;
+pub use machine::{Coordination, Counts, SessionView};
 pub use output::{
     Answer, AttachRefusal, ErrorCode, Event, EventKind, OpReply, Output, Query, Reply, SessionEnd,
     Stat, UnitRefusal,
 };
+pub use watches::{WatchKind, WatchReplay, WatchSelection, Watches, WatchesFull};

@@ -1,0 +1,3 @@
+//! The tree keyspace.
+
+pub mod path;
