@@ -1,19 +1,16 @@
 //! The journal: frames, seals and recovery verdicts. Emits disk operations, does none.
 
+pub mod frame;
+pub mod journal;
 pub mod op;
+pub mod recovery;
 
+pub use frame::{Frame, HardState, Mark, RecoveredEntry};
+pub use journal::{Journal, JournalConfig, JournalProgress, Position};
 pub use op::{DiskOp, DiskResult, FileId, Ticket};
+pub use recovery::{LaneVerdict, Recovered, RecoveredShard, Recovery, ShardVerdict};
 
-/// Collects what a lane's segments held (see the recovery module).
-#[derive(Debug, Default)]
-pub struct Recovery {}
-
-impl Recovery {
-    /// Nothing fed yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Feeds the whole content of a segment file; in ascending order of numbers.
-    pub fn feed(&mut self, _segment: u64, _content: &[u8]) {}
-}
+/// Longest context of an entry and longest membership of a mark, bytes.
+pub const CONTEXT_BYTES_MAX: usize = 1 << 20;
+/// Longest data of an entry, bytes.
+pub const DATA_BYTES_MAX: usize = 256 << 20;
