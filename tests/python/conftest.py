@@ -1,0 +1,84 @@
+"""Fixtures: `one` and `three` are clusters shared by a module, `cluster` is the one under each test."""
+
+import itertools
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.retry import KazooRetry
+
+from servers import TARGET, Cluster
+
+_number = itertools.count(1)
+
+
+def pytest_collection_modifyitems(config, items):
+    if TARGET != "zookeeper":
+        return
+    left_out = [item for item in items if item.get_closest_marker("althing_only")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("althing_only")]
+
+
+def _cluster(count, tmp_path_factory, **options):
+    cluster = Cluster(count, tmp_path_factory.mktemp(f"cluster{count}"), **options)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.end()
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    yield from _cluster(1, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    yield from _cluster(3, tmp_path_factory)
+
+
+@pytest.fixture
+def fresh_three(tmp_path_factory):
+    """Three servers that a test may ruin."""
+    yield from _cluster(3, tmp_path_factory)
+
+
+@pytest.fixture(params=[1, 3], ids=["one-node", "three-nodes"])
+def cluster(request):
+    """Each test once against one node and once against three."""
+    return request.getfixturevalue("one" if request.param == 1 else "three")
+
+
+@pytest.fixture
+def root():
+    """A path that no other test uses."""
+    return f"/t{next(_number)}"
+
+
+@pytest.fixture
+def clients(cluster):
+    """Makes started kazoo clients, the k-th on the k-th node."""
+    made = []
+    turn = itertools.count()
+
+    def make(i=None, **options):
+        server = cluster[(next(turn) if i is None else i) % len(cluster)]
+        client = KazooClient(
+            hosts=server.address,
+            timeout=options.pop("timeout", 10.0),
+            connection_retry=KazooRetry(max_tries=-1, delay=0.1, max_delay=0.5),
+            **options,
+        )
+        client.start(timeout=20)
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        try:
+            client.stop()
+            client.close()
+        except Exception:  # noqa: BLE001 - the test's own verdict stands
+            pass
