@@ -1,1 +1,3 @@
-//! (being laid out)
+//! Replication engines. [`raft`] is the first: majority, nothing acknowledged is lost.
+
+pub mod raft;
