@@ -1,1 +1,14 @@
-//! (being laid out)
+//! The meta machine: who is a member, which pools and shards there are, and which replica of which
+//! shard belongs on which node. Gossip may say who is reachable; only this says who belongs.
+//!
+//! The catalog holds what is *wanted*. The leader of each shard compares it with its group's membership
+//! and takes one step at a time towards it (see the `shard` crate); when a node's last replica is gone,
+//! the leader of the meta shard forgets the node.
+
+pub mod command;
+pub mod machine;
+
+pub use command::CatalogCommand;
+pub use machine::{
+    Catalog, CatalogOutput, META_SHARD, Member, MemberState, ShardRecord, TREE_SHARD, VOTERS_MAX,
+};

@@ -1,1 +1,8 @@
-//! (being laid out)
+//! The cluster as one node sees it: who is reachable, how far clocks are apart, and which time a leader
+//! writes on its entries. Membership itself is the catalog's; this is only what is heard.
+
+pub mod clock;
+pub mod detector;
+
+pub use clock::{ClockOffsets, StampClock};
+pub use detector::Detector;

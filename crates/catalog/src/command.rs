@@ -1,0 +1,111 @@
+//! What may be asked of the catalog.
+
+use base::{ClusterId, DecodeError, NodeId, Reader, ReplicaId, ShardId, Writer};
+use bytes::Bytes;
+
+/// Everything that the meta log may hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CatalogCommand {
+    /// The first entry of a cluster's first log: it exists, and its founder holds the first replicas.
+    Form {
+        /// The new cluster.
+        cluster: ClusterId,
+        /// The founder.
+        node: NodeId,
+        /// Its `host:port` between nodes.
+        address: String,
+        /// How many nodes were named at the start; clients are served once so many vote.
+        initial_members: u32,
+    },
+    /// A node asks to be a member. Repeating it is harmless; another node at the same address is replaced by it.
+    Admit {
+        /// The node.
+        node: NodeId,
+        /// Its `host:port` between nodes.
+        address: String,
+    },
+    /// A member is to go; its replicas go first.
+    Leave {
+        /// The node.
+        node: NodeId,
+    },
+    /// A leaving member holds nothing any more.
+    Forget {
+        /// The node.
+        node: NodeId,
+    },
+    /// A replica has lost its log: a new one, with a new id, takes its place on the same node.
+    ReplaceReplica {
+        /// Of which shard.
+        shard: ShardId,
+        /// The lost one.
+        replica: ReplicaId,
+    },
+    /// All initial members vote: the cluster may serve.
+    Formed,
+}
+
+impl CatalogCommand {
+    /// The byte form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        match self {
+            Self::Form {
+                cluster,
+                node,
+                address,
+                initial_members,
+            } => {
+                w.u8(1).u64(cluster.0).u64(node.0).str(address);
+                w.u32(*initial_members);
+            }
+            Self::Admit { node, address } => {
+                w.u8(2).u64(node.0).str(address);
+            }
+            Self::Leave { node } => {
+                w.u8(3).u64(node.0);
+            }
+            Self::Forget { node } => {
+                w.u8(4).u64(node.0);
+            }
+            Self::ReplaceReplica { shard, replica } => {
+                w.u8(5).u64(shard.0).u64(replica.0);
+            }
+            Self::Formed => {
+                w.u8(6);
+            }
+        }
+        w.into_vec()
+    }
+
+    /// Reads the byte form.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let command = match r.u8()? {
+            1 => Self::Form {
+                cluster: ClusterId(r.u64()?),
+                node: NodeId(r.u64()?),
+                address: r.str()?.to_owned(),
+                initial_members: r.u32()?,
+            },
+            2 => Self::Admit {
+                node: NodeId(r.u64()?),
+                address: r.str()?.to_owned(),
+            },
+            3 => Self::Leave {
+                node: NodeId(r.u64()?),
+            },
+            4 => Self::Forget {
+                node: NodeId(r.u64()?),
+            },
+            5 => Self::ReplaceReplica {
+                shard: ShardId(r.u64()?),
+                replica: ReplicaId(r.u64()?),
+            },
+            6 => Self::Formed,
+            _ => return Err(DecodeError::Invalid("catalog command")),
+        };
+        r.finish()?;
+        Ok(command)
+    }
+}

@@ -1,0 +1,362 @@
+//! The catalog's state.
+
+use crate::command::CatalogCommand;
+use base::{
+    ApplyFault, ClusterId, DecodeError, Machine, NodeId, Reader, ReplicaId, ShardId, SnapshotPoll,
+    Stamp, Writer,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// The catalog's own shard.
+pub const META_SHARD: ShardId = ShardId(1);
+/// The shard that holds the coordination store, in pool `main`; hash tag `{tree}` leads to it.
+pub const TREE_SHARD: ShardId = ShardId(2);
+/// More members than this follow without a vote: a larger quorum costs latency and buys nothing.
+pub const VOTERS_MAX: usize = 5;
+
+const FORMAT: u8 = 1;
+
+/// A member's state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberState {
+    /// It belongs.
+    Member,
+    /// Its replicas are being taken away.
+    Leaving,
+}
+
+/// A member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// `host:port` between nodes.
+    pub address: String,
+    /// Whether it stays.
+    pub state: MemberState,
+}
+
+/// A shard and where its replicas are wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShardRecord {
+    /// For people: `meta`, `tree`.
+    pub name: String,
+    /// The pool that sets its policy.
+    pub pool: String,
+    /// Wanted replicas and their nodes.
+    pub replicas: BTreeMap<ReplicaId, NodeId>,
+}
+
+/// What applying a catalog command tells the outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CatalogOutput {
+    /// Something changed; look at the whole, it is small.
+    Changed,
+}
+
+/// The meta machine.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Catalog {
+    /// The cluster; 0 until it is formed.
+    pub cluster: ClusterId,
+    /// Nodes named at the start.
+    pub initial_members: u32,
+    /// True once they all voted; from then on clients are served.
+    pub formed: bool,
+    /// Members by node.
+    pub members: BTreeMap<NodeId, Member>,
+    /// Shards.
+    pub shards: BTreeMap<ShardId, ShardRecord>,
+    /// The next replica id: they are never reused.
+    pub next_replica: u64,
+    cut: Option<Vec<u8>>,
+}
+
+impl Catalog {
+    /// Before the first entry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The shard of this name.
+    pub fn shard_named(&self, name: &str) -> Option<ShardId> {
+        (self.shards.iter())
+            .find(|(_, s)| s.name == name)
+            .map(|(id, _)| *id)
+    }
+
+    /// True when no replica is wanted on the node.
+    pub fn holds_nothing(&self, node: NodeId) -> bool {
+        (self.shards.values()).all(|s| s.replicas.values().all(|n| *n != node))
+    }
+
+    fn new_replica(&mut self, shard: ShardId, node: NodeId) {
+        let id = ReplicaId(self.next_replica);
+        self.next_replica += 1;
+        if let Some(record) = self.shards.get_mut(&shard) {
+            record.replicas.insert(id, node);
+        }
+    }
+
+    fn apply_command(&mut self, command: CatalogCommand) {
+        match command {
+            CatalogCommand::Form {
+                cluster,
+                node,
+                address,
+                initial_members,
+            } => {
+                if self.cluster != ClusterId::default() {
+                    return;
+                }
+                self.cluster = cluster;
+                self.initial_members = initial_members;
+                self.formed = initial_members <= 1;
+                self.add_member(node, address);
+                // The founder's first replica of each shard has the shard's number.
+                for (shard, name, pool) in
+                    [(META_SHARD, "meta", "meta"), (TREE_SHARD, "tree", "main")]
+                {
+                    let replicas = BTreeMap::from([(ReplicaId(shard.0), node)]);
+                    let record = ShardRecord {
+                        name: name.into(),
+                        pool: pool.into(),
+                        replicas,
+                    };
+                    self.shards.insert(shard, record);
+                }
+                self.next_replica = TREE_SHARD.0 + 1;
+            }
+            CatalogCommand::Admit { node, address } => {
+                if self.members.contains_key(&node) {
+                    return;
+                }
+                // Another node at this address has lost its data directory: it will not come back.
+                let replaced: Vec<NodeId> = (self.members.iter())
+                    .filter(|(_, m)| m.address == address)
+                    .map(|(id, _)| *id)
+                    .collect();
+                for old in replaced {
+                    self.leave(old);
+                }
+                self.add_member(node, address);
+                let shards: Vec<ShardId> = self.shards.keys().copied().collect();
+                for shard in shards {
+                    self.new_replica(shard, node);
+                }
+            }
+            CatalogCommand::Leave { node } => self.leave(node),
+            CatalogCommand::Forget { node } => {
+                let leaving =
+                    (self.members.get(&node)).is_some_and(|m| m.state == MemberState::Leaving);
+                if leaving && self.holds_nothing(node) {
+                    self.members.remove(&node);
+                }
+            }
+            CatalogCommand::ReplaceReplica { shard, replica } => {
+                let Some(record) = self.shards.get_mut(&shard) else {
+                    return;
+                };
+                if let Some(node) = record.replicas.remove(&replica) {
+                    self.new_replica(shard, node);
+                }
+            }
+            CatalogCommand::Formed => self.formed = true,
+        }
+    }
+
+    fn add_member(&mut self, node: NodeId, address: String) {
+        let state = MemberState::Member;
+        self.members.insert(node, Member { address, state });
+    }
+
+    fn leave(&mut self, node: NodeId) {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.state = MemberState::Leaving;
+            for record in self.shards.values_mut() {
+                record.replicas.retain(|_, n| *n != node);
+            }
+        }
+    }
+
+    /// The whole state in bytes; also what a node's cores tell each other.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u8(FORMAT).u64(self.cluster.0).u32(self.initial_members);
+        w.bool(self.formed).u64(self.next_replica);
+        w.u32(self.members.len() as u32);
+        for (node, member) in &self.members {
+            w.u64(node.0).str(&member.address);
+            w.bool(member.state == MemberState::Leaving);
+        }
+        w.u32(self.shards.len() as u32);
+        for (shard, record) in &self.shards {
+            w.u64(shard.0).str(&record.name).str(&record.pool);
+            w.u32(record.replicas.len() as u32);
+            for (replica, node) in &record.replicas {
+                w.u64(replica.0).u64(node.0);
+            }
+        }
+        w.into_vec()
+    }
+
+    /// Reads the whole state.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        if r.u8()? != FORMAT {
+            return Err(DecodeError::Invalid("catalog format"));
+        }
+        let mut catalog = Self {
+            cluster: ClusterId(r.u64()?),
+            initial_members: r.u32()?,
+            formed: r.bool()?,
+            next_replica: r.u64()?,
+            ..Self::default()
+        };
+        for _ in 0..r.count(13)? {
+            let node = NodeId(r.u64()?);
+            let address = r.str()?.to_owned();
+            let state = match r.bool()? {
+                false => MemberState::Member,
+                true => MemberState::Leaving,
+            };
+            catalog.members.insert(node, Member { address, state });
+        }
+        for _ in 0..r.count(20)? {
+            let shard = ShardId(r.u64()?);
+            let (name, pool) = (r.str()?.to_owned(), r.str()?.to_owned());
+            let mut replicas = BTreeMap::new();
+            for _ in 0..r.count(16)? {
+                replicas.insert(ReplicaId(r.u64()?), NodeId(r.u64()?));
+            }
+            let record = ShardRecord {
+                name,
+                pool,
+                replicas,
+            };
+            catalog.shards.insert(shard, record);
+        }
+        r.finish()?;
+        Ok(catalog)
+    }
+}
+
+impl Machine for Catalog {
+    type Output = CatalogOutput;
+
+    fn apply(
+        &mut self,
+        _stamp: Stamp,
+        unit: &[u8],
+        out: &mut Vec<CatalogOutput>,
+    ) -> Result<(), ApplyFault> {
+        let unit = Bytes::copy_from_slice(unit);
+        let command =
+            CatalogCommand::decode(&unit).map_err(|e| ApplyFault::UnknownCommand(e.to_string()))?;
+        self.apply_command(command);
+        out.push(CatalogOutput::Changed);
+        Ok(())
+    }
+
+    /// FNV-1a over the byte form: the catalog is small and changes seldom.
+    fn digest(&self) -> u64 {
+        let mut hasher = base::map::Fnv::default();
+        std::hash::Hasher::write(&mut hasher, &self.encode());
+        std::hash::Hasher::finish(&hasher)
+    }
+
+    /// A few kilobytes, copied at once.
+    fn begin_snapshot(&mut self) {
+        self.cut = Some(self.encode());
+    }
+
+    fn poll_snapshot(&mut self, _bytes_max: usize) -> SnapshotPoll {
+        match self.cut.take() {
+            Some(bytes) => SnapshotPoll::Chunk(bytes),
+            None => SnapshotPoll::Done,
+        }
+    }
+
+    fn abort_snapshot(&mut self) {
+        self.cut = None;
+    }
+
+    fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {
+        *self = Self::decode(chunk).map_err(|e| format!("catalog snapshot: {e}"))?;
+        Ok(())
+    }
+
+    fn finish_restore(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn formed() -> Catalog {
+        let mut c = Catalog::new();
+        c.apply_command(CatalogCommand::Form {
+            cluster: ClusterId(9),
+            node: NodeId(1),
+            address: "a:1".into(),
+            initial_members: 3,
+        });
+        c
+    }
+
+    fn admit(c: &mut Catalog, node: u64, address: &str) {
+        c.apply_command(CatalogCommand::Admit {
+            node: NodeId(node),
+            address: address.into(),
+        });
+    }
+
+    #[test]
+    fn admitted_node_is_wanted_in_every_shard_under_fresh_ids() {
+        let mut c = formed();
+        admit(&mut c, 2, "b:1");
+        assert_eq!(c.shards[&META_SHARD].replicas[&ReplicaId(3)], NodeId(2));
+        assert_eq!(c.shards[&TREE_SHARD].replicas[&ReplicaId(4)], NodeId(2));
+        let before = c.clone();
+        admit(&mut c, 2, "b:1");
+        assert_eq!(c, before, "repeating it is harmless");
+    }
+
+    #[test]
+    fn wiped_node_replaces_the_one_at_its_address() {
+        let mut c = formed();
+        admit(&mut c, 2, "b:1");
+        admit(&mut c, 3, "b:1");
+        assert_eq!(c.members[&NodeId(2)].state, MemberState::Leaving);
+        assert!(c.holds_nothing(NodeId(2)));
+        assert_eq!(c.shards[&TREE_SHARD].replicas[&ReplicaId(6)], NodeId(3));
+        c.apply_command(CatalogCommand::Forget { node: NodeId(3) });
+        assert!(c.members.contains_key(&NodeId(3)), "it is not leaving");
+        c.apply_command(CatalogCommand::Forget { node: NodeId(2) });
+        assert!(!c.members.contains_key(&NodeId(2)));
+    }
+
+    #[test]
+    fn lost_replica_comes_back_under_another_id() {
+        let mut c = formed();
+        c.apply_command(CatalogCommand::ReplaceReplica {
+            shard: TREE_SHARD,
+            replica: ReplicaId(2),
+        });
+        assert_eq!(
+            c.shards[&TREE_SHARD].replicas,
+            BTreeMap::from([(ReplicaId(3), NodeId(1))])
+        );
+    }
+
+    #[test]
+    fn catalog_survives_its_byte_form_and_refuses_cuts() {
+        let mut c = formed();
+        admit(&mut c, 2, "b:1");
+        c.apply_command(CatalogCommand::Leave { node: NodeId(2) });
+        let bytes = c.encode();
+        assert_eq!(Catalog::decode(&bytes), Ok(c));
+        assert!((0..bytes.len()).all(|cut| Catalog::decode(&bytes[..cut]).is_err()));
+    }
+}
