@@ -310,7 +310,7 @@ impl Unit {
             },
             5 => Command::Write(decode_op(&mut r, bytes)?),
             6 => {
-                let n = r.count(5)?;
+                let n = r.count(9)?;
                 let mut ops = Vec::with_capacity(n);
                 for _ in 0..n {
                     ops.push(decode_op(&mut r, bytes)?);

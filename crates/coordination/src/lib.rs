@@ -11,6 +11,8 @@ pub mod command;
 pub mod leases;
 pub mod machine;
 pub mod output;
+mod restore;
+mod sessions;
 mod tree;
 pub mod watches;
 
@@ -23,4 +25,5 @@ pub use output::{
     Answer, AttachRefusal, ErrorCode, Event, EventKind, OpReply, Output, Query, Reply, SessionEnd,
     Stat, UnitRefusal,
 };
+pub use tree::kind::NodeKind;
 pub use watches::{WatchKind, WatchReplay, WatchSelection, Watches, WatchesFull};

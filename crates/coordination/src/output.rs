@@ -21,7 +21,8 @@ pub struct Stat {
     pub cversion: i32,
     /// Changes of the access control list.
     pub aversion: i32,
-    /// Owning session, 0 for a persistent node; for containers and TTL nodes, ZooKeeper's marks.
+    /// Owning session, 0 for any node that is not ephemeral: ZooKeeper tells its clients of containers and TTL
+    /// nodes no otherwise. [`crate::Coordination::kind`] knows.
     pub ephemeral_owner: i64,
     /// Bytes of data.
     pub data_length: i32,
@@ -216,7 +217,7 @@ pub enum Output {
         /// Why.
         why: AttachRefusal,
     },
-    /// A session ended; its ephemeral nodes' events came before this.
+    /// A session ended; its ephemeral nodes' events came before this, and so did the reply to its close.
     SessionEnded {
         /// The session.
         session: SessionId,

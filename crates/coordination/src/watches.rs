@@ -94,7 +94,7 @@ impl WatchSelection {
 #[derive(Clone, Debug)]
 enum Watchers {
     One(u64, u8),
-    Many(Box<BTreeMap<u64, u8>>),
+    Many(BTreeMap<u64, u8>),
 }
 
 impl Watchers {
@@ -111,7 +111,7 @@ impl Watchers {
             Self::One(w, old) if *w == watcher => *old = bits,
             Self::One(w, old) => {
                 let map = BTreeMap::from([(*w, *old), (watcher, bits)]);
-                *self = Self::Many(Box::new(map));
+                *self = Self::Many(map);
             }
             Self::Many(map) => {
                 map.insert(watcher, bits);
