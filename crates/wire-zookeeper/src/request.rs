@@ -7,8 +7,8 @@ use coordination::{ErrorCode, Query, TreeOp};
 /// Bounds of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Longest frame in bytes, without its length; a longer one ends the connection. While a request is decoded, the
-    /// connection holds at most this much input and about ten times this much of decoded values.
+    /// Longest frame in bytes, without its length; a longer one ends the connection. A decoded request
+    /// takes at most twenty times its frame (a multi of nothing but checks), usually about the same.
     pub frame_bytes_max: u32,
 }
 
