@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from raw import Raw, eventually, four_letters
@@ -322,9 +321,7 @@ def process_alive(pid):
 
 def segment_files(server):
     """Journal files of an althing data directory, newest last."""
-    found = [p for p in glob.glob(f"{server.data}/**/*", recursive=True) if os.path.isfile(p)]
-    return sorted((p for p in found if "seg" in os.path.basename(p)), key=os.path.getmtime)
+    found = glob.glob(f"{server.data}/**/*.segment", recursive=True)
+    return sorted(found, key=os.path.getmtime)
 
 
-def pause(seconds):
-    time.sleep(seconds)
