@@ -1,9 +1,14 @@
 //! The writing side: gathers frames, writes and syncs them, seals, rolls and frees segments.
 
-use crate::frame::Frame;
-use crate::op::{DiskOp, DiskResult, Ticket};
-use crate::recovery::Recovered;
+use crate::frame::{Frame, HardState, Mark};
+use crate::op::{DiskOp, DiskResult, FileId, Ticket};
+use crate::recovery::{LaneVerdict, Recovered, ShardVerdict};
+use crate::segments::Segments;
+use crate::shape::Shape;
+use crate::wire::{self, Header, Kind, SegmentHead};
 use base::{LaneId, LogIndex, Now, ShardId};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A place in a lane's journal: bytes since the lane began, monotone. Of a frame: its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
@@ -47,102 +52,662 @@ pub enum JournalProgress {
     Failed(String),
 }
 
+/// What has to be re-stated of a shard at the start of each segment.
+#[derive(Debug, Default)]
+struct Live {
+    /// Names one life of the shard here; its pins on segments go by this.
+    life: u64,
+    shape: Shape,
+    mark: Option<Mark>,
+    hard_state: Option<HardState>,
+    rotten: Option<String>,
+}
+
+/// What becomes true for the pins once a batch is durable.
+#[derive(Debug)]
+enum Effect {
+    Marked {
+        life: u64,
+        index: LogIndex,
+    },
+    Overridden {
+        life: u64,
+        from: LogIndex,
+        before_segment: u64,
+    },
+    Ended {
+        life: u64,
+    },
+}
+
+/// Frames being gathered: the next write, encoded as it will stand in the file.
+#[derive(Debug, Default)]
+struct Gather {
+    bytes: Vec<u8>,
+    /// Of `bytes`, a seal that went alone already: it is written again with what follows, since nobody
+    /// reports whether a write without a sync succeeded.
+    seal_bytes: usize,
+    /// Written and made durable in the segment before, once this one is.
+    next: Option<NextFrame>,
+    /// Synced before this is written: what a former run left there.
+    sync_first: Option<u64>,
+    effects: Vec<Effect>,
+}
+
+impl Gather {
+    fn is_empty(&self) -> bool {
+        self.bytes.len() == self.seal_bytes
+    }
+}
+
+/// Tells in a finished segment which one follows.
+#[derive(Debug)]
+struct NextFrame {
+    segment: u64,
+    offset: u64,
+    bytes: Bytes,
+}
+
+/// The phases of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The frames are being written and synced.
+    Data,
+    /// They are durable; the segment before is being told of its successor.
+    Next,
+}
+
+/// What is under way.
+#[derive(Debug)]
+struct Batch {
+    phase: Phase,
+    segment: u64,
+    offset: u64,
+    bytes: Bytes,
+    next: Option<NextFrame>,
+    sync_first: Option<u64>,
+    effects: Vec<Effect>,
+    end: Position,
+    chain: u32,
+    waiting: Vec<Ticket>,
+    full: bool,
+}
+
 /// One lane's journal: an append-only sequence of segments.
 #[derive(Debug)]
-pub struct Journal {}
+pub struct Journal {
+    config: JournalConfig,
+    next_ticket: u64,
+    next_life: u64,
+    ops: VecDeque<DiskOp>,
+    live: BTreeMap<ShardId, Live>,
+    segments: Segments,
+    /// Segments of no content, deleted once the first batch is durable.
+    void: Vec<u64>,
+    lane_rotten: bool,
+    /// The segment being written: its number, the position of its first byte, where `gather` begins in it.
+    segment: u64,
+    base: u64,
+    offset: u64,
+    /// Running checksum of the segment, up to the end of `gather`.
+    chain: u32,
+    gather: Gather,
+    batch: Option<Batch>,
+    opened: Position,
+    durable: Position,
+    /// Durable, of the current segment, and not sealed: the position and the running checksum there.
+    unsealed: Option<(Position, u32)>,
+    seal_at_us: u64,
+    failed: bool,
+    syncs: u64,
+    bytes_written: u64,
+}
 
 impl Journal {
     /// A journal that continues after what was recovered, always in a new segment. Call [`Self::flush`]
     /// at once: what was recovered may not be durable before [`Self::opened`] is (it may have been read
     /// from the operating system's cache), so hold back every promise that leans on it until then.
-    pub fn new(_recovered: &Recovered, _config: JournalConfig) -> Self {
-        todo!()
+    pub fn new(recovered: &Recovered, config: JournalConfig) -> Self {
+        let resume = &recovered.resume;
+        let mut journal = Self {
+            config,
+            next_ticket: 1,
+            next_life: 1,
+            ops: VecDeque::new(),
+            live: BTreeMap::new(),
+            segments: Segments::default(),
+            void: resume.void.clone(),
+            lane_rotten: matches!(recovered.verdict, LaneVerdict::Rotten(_)),
+            segment: resume.last_number,
+            base: recovered.end.0,
+            offset: 0,
+            chain: 0,
+            gather: Gather::default(),
+            batch: None,
+            opened: Position(0),
+            durable: recovered.end,
+            unsealed: None,
+            seal_at_us: 0,
+            failed: false,
+            syncs: 0,
+            bytes_written: 0,
+        };
+        for (shard, found) in &recovered.shards {
+            if found.removed {
+                continue;
+            }
+            let mut live = journal.begin_life(*shard);
+            let (mark_index, mark_term) = found.mark.as_ref().map_or((0, 0), |m| (m.index, m.term));
+            live.shape.reset(mark_index, mark_term);
+            for entry in &found.entries {
+                live.shape.push(entry.index, entry.term);
+            }
+            live.mark = found.mark.clone();
+            live.hard_state = found.hard_state;
+            if let ShardVerdict::Rotten(why) = &found.verdict {
+                live.rotten = Some(why.clone());
+            }
+            journal.segments.marked(live.life, mark_index);
+            journal.live.insert(*shard, live);
+        }
+        for found in &resume.segments {
+            journal.segments.push(found.number, found.bytes);
+            for (shard, index) in &found.entries {
+                if let Some(live) = journal.live.get(shard) {
+                    journal.segments.pin(live.life, *index);
+                }
+            }
+        }
+        let (previous, previous_end) = resume.tail.unwrap_or((0, 0));
+        journal.begin_segment(previous, previous_end);
+        journal.gather.sync_first = (previous != 0).then_some(previous);
+        journal.opened = journal.appended();
+        journal
     }
 
     /// The position that [`Self::durable`] has to reach before recovered frames may be relied upon.
     pub fn opened(&self) -> Position {
-        todo!()
+        self.opened
     }
 
     /// Gathers a frame for the next flush. Returns the position at which it ends.
-    pub fn append(&mut self, _shard: ShardId, _frame: Frame) -> Position {
-        todo!()
+    ///
+    /// # Panics
+    /// On an entry that leaves a gap in its shard's log or lies at or below its mark, and on a frame
+    /// beyond the size limits: the caller is broken, and what it would write could not be recovered.
+    pub fn append(&mut self, shard: ShardId, frame: Frame) -> Position {
+        if self.gather.is_empty() && self.offset >= self.config.segment_bytes_max {
+            self.begin_segment(self.segment, self.offset);
+        }
+        let mut live = match self.live.remove(&shard) {
+            Some(live) => live,
+            None => self.begin_life(shard),
+        };
+        match frame {
+            Frame::Entry {
+                index,
+                term,
+                kind,
+                context,
+                data,
+            } => {
+                self.append_entry(shard, &mut live, index, term, kind, &context, &data);
+            }
+            Frame::HardState { term, vote, commit } => {
+                let new = HardState { term, vote, commit };
+                let old = live.hard_state.replace(new);
+                let promise = |s: HardState| (s.term, s.vote);
+                self.put_hard_state(shard, new, old.map(promise) != Some(promise(new)));
+            }
+            Frame::Mark {
+                replica,
+                index,
+                term,
+                conf,
+            } => {
+                let mark = Mark {
+                    replica,
+                    index,
+                    term,
+                    conf,
+                };
+                live = self.append_mark(shard, live, mark);
+            }
+            Frame::Removed => {
+                self.put(Header::of(Kind::Removed, shard.0), &[], &[]);
+                self.gather.effects.push(Effect::Ended { life: live.life });
+                return self.appended();
+            }
+        }
+        self.live.insert(shard, live);
+        self.appended()
     }
 
-    /// Emits a write and a sync for what was gathered, unless a sync is under way: then it goes with the next.
+    /// Emits a write and a sync for what was gathered, unless a sync is under way: then it goes with the
+    /// next. After [`JournalProgress::Full`], emits again what did not fit.
     pub fn flush(&mut self, _now: Now) {
-        todo!()
+        if self.failed {
+            return;
+        }
+        if let Some(batch) = &mut self.batch {
+            if batch.full && batch.waiting.is_empty() {
+                batch.full = false;
+                self.emit_batch();
+            }
+            return;
+        }
+        if self.gather.is_empty() {
+            return;
+        }
+        self.seal();
+        let gather = std::mem::take(&mut self.gather);
+        let batch = Batch {
+            phase: Phase::Data,
+            segment: self.segment,
+            offset: self.offset,
+            bytes: Bytes::from(gather.bytes),
+            next: gather.next,
+            sync_first: gather.sync_first,
+            effects: gather.effects,
+            end: Position(0),
+            chain: self.chain,
+            waiting: Vec::new(),
+            full: false,
+        };
+        self.offset += batch.bytes.len() as u64;
+        self.segments.written(self.segment, self.offset);
+        self.batch = Some(Batch {
+            end: self.appended(),
+            ..batch
+        });
+        self.emit_batch();
     }
 
     /// Takes the report of a ticket. After `Synced`, call [`Self::flush`] again: frames may have been gathered.
     pub fn handle_done(
         &mut self,
-        _now: Now,
-        _ticket: Ticket,
-        _result: &DiskResult,
+        now: Now,
+        ticket: Ticket,
+        result: &DiskResult,
     ) -> JournalProgress {
-        todo!()
+        let Some(batch) = &mut self.batch else {
+            return JournalProgress::NotMine;
+        };
+        let Some(i) = batch.waiting.iter().position(|t| *t == ticket) else {
+            return JournalProgress::NotMine;
+        };
+        batch.waiting.swap_remove(i);
+        match result {
+            DiskResult::Done(_) => {}
+            DiskResult::Full => batch.full = true,
+            DiskResult::NotFound => return self.fail("its file is gone".into()),
+            DiskResult::Failed(why) => return self.fail(why.clone()),
+        }
+        if self.failed || !batch.waiting.is_empty() {
+            return JournalProgress::Pending;
+        }
+        if batch.full {
+            return JournalProgress::Full;
+        }
+        if batch.phase == Phase::Data && batch.next.is_some() {
+            batch.phase = Phase::Next;
+            self.emit_batch();
+            return JournalProgress::Pending;
+        }
+        let batch = self.batch.take().expect("looked at above");
+        self.complete(now, batch);
+        JournalProgress::Synced(self.durable)
     }
 
     /// A ticket of this lane for the caller's own operations (snapshot files).
     pub fn next_ticket(&mut self) -> Ticket {
-        todo!()
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 
     /// Up to where all is durable.
     pub fn durable(&self) -> Position {
-        todo!()
+        self.durable
     }
 
     /// The end of the last appended frame.
     pub fn appended(&self) -> Position {
-        todo!()
+        Position(self.base + self.offset + self.gather.bytes.len() as u64)
     }
 
     /// The next disk operation, in order.
     pub fn poll_op(&mut self) -> Option<DiskOp> {
-        todo!()
+        self.ops.pop_front()
     }
 
     /// Monotonic microseconds at which [`Self::handle_tick`] wants to be called (a seal goes alone).
     pub fn deadline_us(&self) -> Option<u64> {
-        todo!()
+        let idle = self.batch.is_none() && self.gather.is_empty() && !self.failed;
+        (idle && self.unsealed.is_some()).then_some(self.seal_at_us)
     }
 
-    /// Writes a seal whose time has come.
-    pub fn handle_tick(&mut self, _now: Now) {
-        todo!()
+    /// Writes a seal whose time has come. Without a sync: the data that it vouches for is durable already;
+    /// should the seal be lost in a crash, damage there is called a torn tail for want of a better
+    /// witness, as in the 10 ms before. A sync for it would double the syncs of a lightly loaded lane.
+    pub fn handle_tick(&mut self, now: Now) {
+        if self.deadline_us().is_none_or(|at| now.mono_us < at) {
+            return;
+        }
+        self.seal();
+        self.gather.seal_bytes = self.gather.bytes.len();
+        self.bytes_written += self.gather.bytes.len() as u64;
+        self.ops.push_back(DiskOp::Write {
+            file: FileId::Segment(self.segment),
+            offset: self.offset,
+            bytes: Bytes::copy_from_slice(&self.gather.bytes),
+        });
     }
 
     /// The shard no longer needs entries up to `index`: it has appended a `Mark` at or above it. Takes effect
     /// once that mark is durable; frees whole segments from the front.
-    pub fn release(&mut self, _shard: ShardId, _index: LogIndex) {
-        todo!()
+    pub fn release(&mut self, shard: ShardId, index: LogIndex) {
+        if let Some(live) = self.live.get(&shard) {
+            self.segments.release(live.life, index);
+            self.free();
+        }
     }
 
-    /// Same as appending [`Frame::Removed`] (for a shard that the journal knows), and nothing of the shard pins a segment any more once that is durable.
-    pub fn remove_shard(&mut self, _shard: ShardId) {
-        todo!()
+    /// Appends [`Frame::Removed`] for a shard that the journal knows; once that is durable, nothing of
+    /// the shard pins a segment any more.
+    pub fn remove_shard(&mut self, shard: ShardId) {
+        if self.live.contains_key(&shard) {
+            self.append(shard, Frame::Removed);
+        }
     }
 
     /// A shard that keeps the oldest segment from being freed, and the bytes that it alone pins at the
     /// front (0 while others pin the oldest segment too). A cold shard is snapshotted rather than pinning one.
     pub fn oldest_pinning_shard(&self) -> Option<(ShardId, u64)> {
-        todo!()
+        self.segments.oldest_pinning(self.segment)
     }
 
     /// Bytes of the segments that exist, as far as written.
     pub fn bytes_on_disk(&self) -> u64 {
-        todo!()
+        self.segments.bytes()
     }
 
     /// Syncs emitted in this run.
     pub fn syncs(&self) -> u64 {
-        todo!()
+        self.syncs
     }
 
     /// Bytes of writes emitted in this run.
     pub fn bytes_written(&self) -> u64 {
-        todo!()
+        self.bytes_written
+    }
+
+    // Frames into the gather buffer.
+
+    fn put(&mut self, header: Header, context: &[u8], data: &[u8]) {
+        let at = self.appended().0;
+        self.chain = wire::put(
+            &mut self.gather.bytes,
+            at,
+            header,
+            context,
+            data,
+            self.chain,
+        );
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn append_entry(
+        &mut self,
+        shard: ShardId,
+        live: &mut Live,
+        index: LogIndex,
+        term: u64,
+        kind: u8,
+        context: &[u8],
+        data: &[u8],
+    ) {
+        let (first, last) = (live.shape.mark_index() + 1, live.shape.last().0);
+        assert!(
+            (first..=last + 1).contains(&index),
+            "{shard} appends entry {index} to a log of {first}..={last}"
+        );
+        let header = Header {
+            kind: Kind::Entry,
+            sub: kind,
+            shard: shard.0,
+            index,
+            term,
+        };
+        self.put(header, context, data);
+        if index <= last {
+            self.gather.effects.push(Effect::Overridden {
+                life: live.life,
+                from: index,
+                before_segment: self.segment,
+            });
+        }
+        live.shape.push(index, term);
+        self.segments.pin(live.life, index);
+    }
+
+    fn append_mark(&mut self, shard: ShardId, mut live: Live, mark: Mark) -> Live {
+        let mut sub = wire::KEEP;
+        match &live.mark {
+            Some(old) if old.replica != mark.replica => {
+                self.gather.effects.push(Effect::Ended { life: live.life });
+                live = self.begin_life(shard);
+                live.shape.reset(mark.index, mark.term);
+                sub = wire::NEW_LIFE;
+            }
+            // Older than the one that holds: nothing to keep.
+            Some(old) if old.index > mark.index => return live,
+            _ => {
+                if !live.shape.mark(mark.index, mark.term) {
+                    sub = wire::RESET;
+                    self.gather.effects.push(Effect::Overridden {
+                        life: live.life,
+                        from: mark.index + 1,
+                        before_segment: self.segment,
+                    });
+                }
+            }
+        }
+        self.put_mark(shard, &mark, sub);
+        self.gather.effects.push(Effect::Marked {
+            life: live.life,
+            index: mark.index,
+        });
+        live.mark = Some(mark);
+        live
+    }
+
+    fn put_mark(&mut self, shard: ShardId, mark: &Mark, sub: u8) {
+        let header = Header {
+            kind: Kind::Mark,
+            sub,
+            shard: shard.0,
+            index: mark.index,
+            term: mark.term,
+        };
+        self.put(header, &mark.conf, &wire::encode_words(&[mark.replica.0]));
+    }
+
+    fn put_hard_state(&mut self, shard: ShardId, state: HardState, twice: bool) {
+        let data = wire::encode_words(&[state.term, state.vote, state.commit]);
+        let copies: &[u8] = if twice {
+            &[wire::FIRST, wire::SECOND]
+        } else {
+            &[wire::ONLY]
+        };
+        for copy in copies {
+            let header = Header {
+                sub: *copy,
+                ..Header::of(Kind::HardState, shard.0)
+            };
+            self.put(header, &[], &data);
+        }
+    }
+
+    fn seal(&mut self) {
+        if let Some((position, chain)) = self.unsealed.take() {
+            let data = wire::encode_seal(position.0, chain);
+            self.put(Header::of(Kind::Seal, 0), &[], &data);
+        }
+    }
+
+    // Lives and segments.
+
+    fn begin_life(&mut self, shard: ShardId) -> Live {
+        let life = self.next_life;
+        self.next_life += 1;
+        self.segments.begin_life(life, shard);
+        Live {
+            life,
+            ..Live::default()
+        }
+    }
+
+    /// Starts the segment after `self.segment`. `previous` ends at `previous_end`; nothing is gathered yet.
+    fn begin_segment(&mut self, previous: u64, previous_end: u64) {
+        assert!(self.gather.is_empty(), "a batch lies in one segment");
+        self.base += self.offset;
+        self.segment += 1;
+        self.offset = 0;
+        self.chain = 0;
+        // The head vouches for the whole previous segment.
+        self.unsealed = None;
+        self.gather = Gather::default();
+        self.segments.push(self.segment, 0);
+        if previous != 0 {
+            let header = Header {
+                index: self.segment,
+                ..Header::of(Kind::Next, 0)
+            };
+            let mut bytes = Vec::new();
+            wire::put(&mut bytes, self.base, header, &[], &[], 0);
+            self.gather.next = Some(NextFrame {
+                segment: previous,
+                offset: previous_end,
+                bytes: Bytes::from(bytes),
+            });
+        }
+        let head = SegmentHead {
+            lane: self.config.lane.0,
+            segment: self.segment,
+            base: self.base,
+            previous,
+            previous_end,
+            shards: u32::try_from(self.live.len()).expect("far fewer shards than 2^32"),
+            lane_rotten: self.lane_rotten,
+        };
+        self.put(Header::of(Kind::Head, 0), &[], &head.encode());
+        let live = std::mem::take(&mut self.live);
+        for (shard, live) in &live {
+            self.restate(*shard, live);
+        }
+        self.live = live;
+    }
+
+    fn restate(&mut self, shard: ShardId, live: &Live) {
+        if let Some(mark) = &live.mark {
+            self.put_mark(shard, mark, wire::KEEP);
+        }
+        if let Some(state) = live.hard_state {
+            self.put_hard_state(shard, state, true);
+        }
+        if let Some(why) = &live.rotten {
+            let why = why.as_bytes();
+            let why = &why[..why.len().min(wire::REASON_BYTES_MAX)];
+            self.put(Header::of(Kind::Rotten, shard.0), why, &[]);
+        }
+        let (index, term) = live.shape.last();
+        let data = wire::encode_words(&[index, term]);
+        self.put(Header::of(Kind::Tail, shard.0), &[], &data);
+    }
+
+    fn free(&mut self) {
+        // A segment may go once a durable later one re-states what it held.
+        if self.durable < self.opened || self.failed {
+            return;
+        }
+        let durable_segment = if self.durable.0 > self.base {
+            self.segment
+        } else {
+            self.segment - 1
+        };
+        for number in self.segments.free_before(durable_segment) {
+            self.ops.push_back(DiskOp::Delete {
+                file: FileId::Segment(number),
+            });
+        }
+    }
+
+    // Disk operations.
+
+    fn emit_batch(&mut self) {
+        let Some(mut batch) = self.batch.take() else {
+            return;
+        };
+        let (segment, offset, bytes) = match (&batch.next, batch.phase) {
+            (Some(next), Phase::Next) => (next.segment, next.offset, next.bytes.clone()),
+            _ => (batch.segment, batch.offset, batch.bytes.clone()),
+        };
+        if let (Some(before), Phase::Data) = (batch.sync_first, batch.phase) {
+            batch.waiting.push(self.emit_sync(before));
+        }
+        self.bytes_written += bytes.len() as u64;
+        self.ops.push_back(DiskOp::Write {
+            file: FileId::Segment(segment),
+            offset,
+            bytes,
+        });
+        batch.waiting.push(self.emit_sync(segment));
+        self.batch = Some(batch);
+    }
+
+    fn emit_sync(&mut self, segment: u64) -> Ticket {
+        let ticket = self.next_ticket();
+        self.syncs += 1;
+        self.ops.push_back(DiskOp::Sync {
+            file: FileId::Segment(segment),
+            ticket,
+        });
+        ticket
+    }
+
+    fn complete(&mut self, now: Now, batch: Batch) {
+        self.durable = batch.end;
+        if batch.segment == self.segment {
+            self.unsealed = Some((batch.end, batch.chain));
+            self.seal_at_us = now.mono_us + self.config.seal_delay_us;
+        }
+        for number in std::mem::take(&mut self.void) {
+            self.ops.push_back(DiskOp::Delete {
+                file: FileId::Segment(number),
+            });
+        }
+        for effect in batch.effects {
+            match effect {
+                Effect::Marked { life, index } => self.segments.marked(life, index),
+                Effect::Overridden {
+                    life,
+                    from,
+                    before_segment,
+                } => self.segments.overridden(life, from, before_segment),
+                Effect::Ended { life } => self.segments.end_life(life),
+            }
+        }
+        self.free();
+    }
+
+    fn fail(&mut self, why: String) -> JournalProgress {
+        self.failed = true;
+        self.batch = None;
+        self.ops.clear();
+        JournalProgress::Failed(format!(
+            "writing the journal of {} at position {} failed: {why}",
+            self.config.lane, self.durable.0
+        ))
     }
 }

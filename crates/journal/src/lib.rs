@@ -5,6 +5,13 @@ pub mod journal;
 pub mod op;
 pub mod recovery;
 
+mod found;
+mod pass;
+mod scan;
+mod segments;
+mod shape;
+mod wire;
+
 pub use frame::{Frame, HardState, Mark, RecoveredEntry};
 pub use journal::{Journal, JournalConfig, JournalProgress, Position};
 pub use op::{DiskOp, DiskResult, FileId, Ticket};
