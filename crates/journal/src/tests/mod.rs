@@ -1,0 +1,6 @@
+//! Golden scripts and seeded histories over a simulated disk.
+
+mod histories;
+mod mutations;
+mod scripts;
+mod sim;
