@@ -1,0 +1,120 @@
+//! One step at a time from the membership that a group has to the one that the catalog wants.
+
+use base::{LogIndex, NodeId, ReplicaId};
+use catalog::VOTERS_MAX;
+use replication::raft::{Change, Membership, Progress, Replica};
+use std::collections::BTreeMap;
+
+/// A learner this close to the leader's log may be promoted.
+const CAUGHT_UP_ENTRIES: u64 = 1_000;
+
+/// The next membership change that a leader should propose, empty when nothing is left to do.
+///
+/// New replicas come in as learners first. Promotions of those that have caught up and removals of the
+/// unwanted go together, through one joint configuration. The leader never removes itself here.
+pub fn next_changes(
+    me: ReplicaId,
+    membership: &Membership,
+    wanted: &BTreeMap<ReplicaId, NodeId>,
+    address_of: impl Fn(NodeId) -> Option<String>,
+    progress: &[Progress],
+    last: LogIndex,
+) -> Vec<Change> {
+    for (id, node) in wanted {
+        if !membership.contains(*id)
+            && let Some(address) = address_of(*node)
+        {
+            let replica = Replica {
+                id: *id,
+                node: *node,
+                address,
+            };
+            return vec![Change::AddLearner(replica)];
+        }
+    }
+    let mut changes = Vec::new();
+    let mut voters = membership.conf.voters.len();
+    for id in membership.replicas.keys() {
+        if !wanted.contains_key(id) && *id != me {
+            changes.push(Change::Remove(*id));
+            voters -= usize::from(membership.is_voter(*id));
+        }
+    }
+    for id in &membership.conf.learners {
+        let caught_up = progress.iter().any(|p| {
+            p.replica.0 == *id && p.recent_active && p.matched + CAUGHT_UP_ENTRIES >= last
+        });
+        if caught_up && voters < VOTERS_MAX && wanted.contains_key(&ReplicaId(*id)) {
+            changes.push(Change::Promote(ReplicaId(*id)));
+            voters += 1;
+        }
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(voters: &[u64], learners: &[u64]) -> Membership {
+        let mut m = Membership::default();
+        m.conf.voters = voters.to_vec();
+        m.conf.learners = learners.to_vec();
+        for id in voters.iter().chain(learners) {
+            let replica = Replica {
+                id: ReplicaId(*id),
+                node: NodeId(*id),
+                address: String::new(),
+            };
+            m.replicas.insert(ReplicaId(*id), replica);
+        }
+        m
+    }
+
+    fn wanted(ids: &[u64]) -> BTreeMap<ReplicaId, NodeId> {
+        ids.iter().map(|i| (ReplicaId(*i), NodeId(*i))).collect()
+    }
+
+    fn steps(m: &Membership, want: &[u64], matched: &[(u64, u64)]) -> Vec<Change> {
+        let progress: Vec<Progress> = matched
+            .iter()
+            .map(|(id, matched)| Progress {
+                replica: ReplicaId(*id),
+                matched: *matched,
+                recent_active: true,
+                in_snapshot: false,
+            })
+            .collect();
+        let address = |_| Some(String::new());
+        next_changes(ReplicaId(1), m, &wanted(want), address, &progress, 5_000)
+    }
+
+    #[test]
+    fn wanted_replica_comes_in_as_a_learner_and_is_promoted_when_caught_up() {
+        let changes = steps(&group(&[1], &[]), &[1, 2], &[]);
+        assert!(matches!(&changes[..], [Change::AddLearner(r)] if r.id == ReplicaId(2)));
+        let m = group(&[1], &[2]);
+        assert_eq!(steps(&m, &[1, 2], &[(2, 3_000)]), vec![]);
+        let promoted = steps(&m, &[1, 2], &[(2, 4_500)]);
+        assert_eq!(promoted, vec![Change::Promote(ReplicaId(2))]);
+    }
+
+    #[test]
+    fn replacement_is_one_joint_change() {
+        let m = group(&[1, 2, 3], &[4]);
+        let changes = steps(&m, &[1, 2, 4], &[(4, 5_000)]);
+        let expected = vec![Change::Remove(ReplicaId(3)), Change::Promote(ReplicaId(4))];
+        assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn sixth_replica_stays_a_learner() {
+        let m = group(&[1, 2, 3, 4, 5], &[6]);
+        assert_eq!(steps(&m, &[1, 2, 3, 4, 5, 6], &[(6, 5_000)]), vec![]);
+    }
+
+    #[test]
+    fn leader_does_not_remove_itself() {
+        assert_eq!(steps(&group(&[1, 2], &[]), &[2], &[]), vec![]);
+    }
+}
