@@ -75,7 +75,7 @@ impl Found {
             return;
         }
         let last = self.shape.last().0;
-        if index > last + 1 {
+        if index - 1 > last {
             self.lose(
                 index - 1,
                 &format!("entries {}..{index} are missing before {place}", last + 1),
@@ -107,12 +107,12 @@ impl Found {
             *self = Self::default();
         }
         if sub == wire::RESET {
-            self.forget_from(mark.index + 1);
+            self.forget_from(mark.index.saturating_add(1));
             self.shape.reset(mark.index, mark.term);
         } else {
             self.shape.mark_keep(mark.index, mark.term);
         }
-        self.entries = self.entries.split_off(&(mark.index + 1));
+        self.entries = self.entries.split_off(&mark.index.saturating_add(1));
         self.lost_mark = None;
         self.mark = Some(mark);
     }
@@ -152,7 +152,7 @@ impl Found {
                 index,
                 &format!("its log ends at {last} where {place} says that it ended at {index}"),
             );
-            self.entries.split_off(&(index + 1));
+            self.entries.split_off(&index.saturating_add(1));
             if index > self.shape.mark_index() {
                 self.shape.push(index, term);
             }
@@ -195,13 +195,13 @@ impl Found {
             return Some(why.clone());
         }
         let last = self.shape.last().0;
-        let whole = self.entries.keys().copied().eq(mark + 1..=last);
-        (!whole).then(|| {
-            format!(
-                "its log should hold entries {}..={last} and does not",
-                mark + 1
-            )
-        })
+        let whole = self
+            .entries
+            .keys()
+            .copied()
+            .eq(mark.saturating_add(1)..=last);
+        (!whole)
+            .then(|| format!("its log should reach from its mark at {mark} to {last} and does not"))
     }
 
     /// The end of the matter.

@@ -213,7 +213,8 @@ impl Journal {
         for found in &resume.segments {
             journal.segments.push(found.number, found.bytes);
             for (shard, index) in &found.entries {
-                if let Some(live) = journal.live.get(shard) {
+                // Nobody will ever read a rotten log: it pins nothing.
+                if let Some(live) = journal.live.get(shard).filter(|l| l.rotten.is_none()) {
                     journal.segments.pin(live.life, *index);
                 }
             }
@@ -493,8 +494,12 @@ impl Journal {
 
     fn append_mark(&mut self, shard: ShardId, mut live: Live, mark: Mark) -> Live {
         let mut sub = wire::KEEP;
+        let other = match &live.mark {
+            Some(old) => old.replica != mark.replica,
+            None => live.rotten.is_some(),
+        };
         match &live.mark {
-            Some(old) if old.replica != mark.replica => {
+            _ if other => {
                 self.gather.effects.push(Effect::Ended { life: live.life });
                 live = self.begin_life(shard);
                 live.shape.reset(mark.index, mark.term);

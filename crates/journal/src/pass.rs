@@ -81,7 +81,8 @@ impl<'r> Pass<'r> {
                     self.frame(&found.header, context, data, piece.start);
                     self.chain = self.chain.map(|c| wire::link(c, found.crc, payload_crc));
                     if let Some(chain) = self.chain {
-                        self.ends.push_back((self.base + piece.end, chain));
+                        self.ends
+                            .push_back((self.base.saturating_add(piece.end), chain));
                     }
                 }
                 What::Damaged(found) => {

@@ -80,7 +80,15 @@ fn mutated_segments_get_a_verdict_without_panic() {
                     1 if !headers.is_empty() => {
                         let header = headers[rng.range(0, headers.len() as u64) as usize];
                         let field = header + rng.range(4, 48) as usize;
-                        bytes[field] = rng.next_u64() as u8;
+                        let value = if rng.one_in(3) {
+                            0xff
+                        } else {
+                            rng.next_u64() as u8
+                        };
+                        // A whole word of it, now and then: the largest index there is.
+                        let width = if rng.one_in(3) { 8 } else { 1 };
+                        let end = (field + width).min(header + 48).min(bytes.len());
+                        bytes[field.min(end)..end].fill(value);
                         repair(&mut bytes, header);
                     }
                     2 => {
