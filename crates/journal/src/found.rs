@@ -81,7 +81,10 @@ impl Found {
                 &format!("entries {}..{index} are missing before {place}", last + 1),
             );
         }
-        self.forget_from(index);
+        // Nearly every entry is the next one: nothing to forget then, unless a loss is to be narrowed.
+        if index <= last || self.lost_entries.is_some() {
+            self.forget_from(index);
+        }
         self.shape.push(index, term);
         self.segments.insert(segment, index);
         match entry {
