@@ -3,6 +3,7 @@
 //! done by whom is decided in [`ops`] and [`read`].
 
 mod acl_table;
+mod children;
 pub mod kind;
 pub mod ops;
 pub mod path;
@@ -19,7 +20,6 @@ use reap::ReapIndex;
 use slab::{NO_SLOT, Node, Slab, SlotId};
 use snapshot::Cut;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// How to take one change back.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Tree {
         let mut tree = Self::bare();
         let acl = tree.acls.intern(vec![Acl::open()]);
         let root = Node {
-            name: Arc::from(""),
+            name: Box::from(""),
             data: Box::default(),
             children: None,
             path_hash: slab::path_hash(0, ""),
@@ -182,7 +182,7 @@ impl Tree {
             return Some(slot);
         }
         for name in path.strip_prefix('/')?.split('/') {
-            slot = self.slab.node(slot).child(name)?;
+            slot = self.slab.child(slot, name)?;
         }
         Some(slot)
     }
@@ -191,7 +191,7 @@ impl Tree {
         let mut names = Vec::new();
         let mut node = self.slab.node(slot);
         while node.parent != NO_SLOT {
-            names.push(node.name.clone());
+            names.push(&*node.name);
             node = self.slab.node(node.parent);
         }
         if names.is_empty() {
@@ -247,11 +247,10 @@ impl Tree {
             } => {
                 let parent = node.parent;
                 self.before_change(parent);
-                let parent_node = self.slab.node_mut(parent);
-                parent_node.pzxid = parent_pzxid;
-                parent_node.link(node.name.clone(), slot);
-                self.after_change(parent);
+                self.slab.node_mut(parent).pzxid = parent_pzxid;
                 self.slab.put_back(slot, *node);
+                self.slab.link(slot);
+                self.after_change(parent);
                 self.count_in(slot);
             }
             Undo::DataSet {
@@ -278,11 +277,10 @@ impl Tree {
 
     fn create_node(&mut self, new: NewNode<'_>, zxid: i64, time_ms: i64) -> SlotId {
         self.before_change(new.parent);
-        let name: Arc<str> = Arc::from(new.name);
         let parent = self.slab.node(new.parent);
         let parent_pzxid = parent.pzxid;
         let node = Node {
-            name: name.clone(),
+            name: new.name.into(),
             data: new.data.into(),
             children: None,
             path_hash: slab::path_hash(parent.path_hash, new.name),
@@ -303,9 +301,9 @@ impl Tree {
             cut.skip(slot);
         }
         self.count_in(slot);
-        let parent = self.slab.node_mut(new.parent);
-        let is_new = parent.link(name, slot);
+        let is_new = self.slab.link(slot);
         debug_assert!(is_new, "the caller has looked");
+        let parent = self.slab.node_mut(new.parent);
         parent.creations = parent.creations.wrapping_add(1);
         parent.pzxid = zxid;
         self.after_change(new.parent);
@@ -351,15 +349,14 @@ impl Tree {
 
     /// Takes a leaf out of the tree, its slot still reserved.
     fn unlink_node(&mut self, slot: SlotId, parent_pzxid: i64) -> Node {
+        let parent = self.slab.node(slot).parent;
         self.before_change(slot);
         self.uncount_rest(slot);
-        let node = self.slab.take(slot);
-        self.before_change(node.parent);
-        let parent = self.slab.node_mut(node.parent);
-        parent.unlink(&node.name);
-        parent.pzxid = parent_pzxid;
-        self.after_change(node.parent);
-        node
+        self.before_change(parent);
+        self.slab.unlink(slot);
+        self.slab.node_mut(parent).pzxid = parent_pzxid;
+        self.after_change(parent);
+        self.slab.take(slot)
     }
 
     fn replace_data(

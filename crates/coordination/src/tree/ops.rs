@@ -80,7 +80,7 @@ impl Tree {
             return Err(ErrorCode::BadArguments);
         }
         let (parent_path, name) = path::split(&path).expect("valid paths have a slash");
-        if name.is_empty() || parent_node.child(name).is_some() {
+        if name.is_empty() || self.slab.child(parent, name).is_some() {
             return Err(ErrorCode::NodeExists);
         }
         if parent_node.owner > 0 {

@@ -22,8 +22,8 @@ impl Tree {
             }
         };
         let names = || -> Vec<String> {
-            let names = node.children.iter().flat_map(|c| c.keys());
-            names.map(|name| name.to_string()).collect()
+            let children = self.slab.children(slot);
+            children.map(|(_, child)| child.name.to_string()).collect()
         };
         Ok(match query {
             Query::Exists { .. } => Answer::Exists(self.stat_of(slot)),

@@ -7,7 +7,6 @@ use super::{Cut, Tree, path};
 use crate::command::decode_acl;
 use base::map::HashMap;
 use base::{DecodeError, Reader, SnapshotPoll};
-use std::sync::Arc;
 
 /// A tree whose nodes are still arriving.
 #[derive(Debug)]
@@ -51,7 +50,7 @@ impl TreeRestore {
         let data = r.bytes()?.into();
         let acl = self.tree.acls.intern(acl);
         let node = Node {
-            name: Arc::from(name),
+            name: name.into(),
             data,
             children: None,
             path_hash: 0,
@@ -93,7 +92,7 @@ impl TreeRestore {
                 ));
             };
             node.parent = parent;
-            if name.is_empty() || !tree.slab.node_mut(parent).link(name.clone(), slot) {
+            if name.is_empty() || parent == slot || !tree.slab.link(slot) {
                 return Err(format!("node {name:?} is there twice under one parent"));
             }
         }
@@ -112,10 +111,9 @@ impl Tree {
         let mut todo = vec![(self.root, slab::path_hash(0, ""))];
         while let Some((slot, hash)) = todo.pop() {
             reached += 1;
-            let node = self.slab.node_mut(slot);
-            node.path_hash = hash;
-            for (name, child) in node.children.iter().flat_map(|c| c.iter()) {
-                todo.push((*child, slab::path_hash(hash, name)));
+            self.slab.node_mut(slot).path_hash = hash;
+            for (child, node) in self.slab.children(slot) {
+                todo.push((child, slab::path_hash(hash, &node.name)));
             }
             self.count_in(slot);
         }

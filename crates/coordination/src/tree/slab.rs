@@ -2,8 +2,7 @@
 //! bytes. A map from path to node would hold every prefix of every path once more.
 
 use super::acl_table::AclId;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use super::children::{Children, Position};
 use twox_hash::XxHash64;
 
 /// Number of a slot. Depends on history: never in a digest, a reply or a decision.
@@ -14,13 +13,10 @@ pub const NO_SLOT: SlotId = u32::MAX;
 
 const PAGE_SLOTS: usize = 1024;
 
-/// Children by name; the name is shared with the child.
-pub type Children = BTreeMap<Arc<str>, SlotId>;
-
 /// One node of the tree. Keep it small: there are millions.
 #[derive(Debug)]
 pub struct Node {
-    pub name: Arc<str>,
+    pub name: Box<str>,
     pub data: Box<[u8]>,
     /// Nothing for a leaf.
     pub children: Option<Box<Children>>,
@@ -44,26 +40,6 @@ pub struct Node {
 impl Node {
     pub fn child_count(&self) -> usize {
         self.children.as_ref().map_or(0, |c| c.len())
-    }
-
-    pub fn child(&self, name: &str) -> Option<SlotId> {
-        self.children.as_ref()?.get(name).copied()
-    }
-
-    /// False when a child of that name was there.
-    pub fn link(&mut self, name: Arc<str>, slot: SlotId) -> bool {
-        self.children
-            .get_or_insert_default()
-            .insert(name, slot)
-            .is_none()
-    }
-
-    pub fn unlink(&mut self, name: &str) {
-        let children = self.children.as_mut().expect("the child is linked");
-        children.remove(name);
-        if children.is_empty() {
-            self.children = None;
-        }
     }
 
     /// The two parts of the node's share in the digest: they are summed, so order does not matter.
@@ -132,6 +108,57 @@ impl Slab {
     /// The node in a slot that holds one.
     pub fn node_mut(&mut self, slot: SlotId) -> &mut Node {
         self.place_mut(slot).as_mut().expect("the slot is in use")
+    }
+
+    /// The child of that name.
+    pub fn child(&self, parent: SlotId, name: &str) -> Option<SlotId> {
+        let children = self.node(parent).children.as_ref()?;
+        let position = self.find(children, name).ok()?;
+        Some(children.get(position))
+    }
+
+    /// The children in the order of their names.
+    pub fn children(&self, parent: SlotId) -> impl Iterator<Item = (SlotId, &Node)> {
+        let children = self.node(parent).children.iter();
+        children
+            .flat_map(|c| c.iter())
+            .map(|slot| (slot, self.node(slot)))
+    }
+
+    /// Makes a node the child of its parent; false when there is one of its name.
+    pub fn link(&mut self, slot: SlotId) -> bool {
+        let node = self.node(slot);
+        let parent = node.parent;
+        let none = Children::default();
+        let children = self.node(parent).children.as_deref().unwrap_or(&none);
+        match self.find(children, &node.name) {
+            Ok(_) => false,
+            Err(position) => {
+                let children = &mut self.node_mut(parent).children;
+                children.get_or_insert_default().insert(position, slot);
+                true
+            }
+        }
+    }
+
+    /// Undoes [`Self::link`], while the node is still in its slot.
+    pub fn unlink(&mut self, slot: SlotId) {
+        let node = self.node(slot);
+        let parent = node.parent;
+        let siblings = self.node(parent).children.as_ref();
+        let position = siblings
+            .and_then(|c| self.find(c, &node.name).ok())
+            .expect("the child is linked");
+        let children = &mut self.node_mut(parent).children;
+        let siblings = children.as_mut().expect("it was found there");
+        siblings.remove(position);
+        if siblings.len() == 0 {
+            *children = None;
+        }
+    }
+
+    fn find(&self, children: &Children, name: &str) -> Result<Position, Position> {
+        children.find(|slot| (*self.node(slot).name).cmp(name))
     }
 
     /// Puts a node into a free slot.
