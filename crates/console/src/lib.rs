@@ -1,1 +1,91 @@
-//! (being laid out)
+//! The console: pages from status values. Pure: nothing is fetched, nothing is remembered.
+//!
+//! Pages work without scripts; the charts of the overview are drawn by a short inline one from
+//! `/v1/series`. Nothing is loaded from elsewhere.
+
+mod layout;
+mod members;
+mod overview;
+mod sessions;
+mod shards;
+mod text;
+mod tree;
+
+use node::Status;
+use node::admin::TreePage;
+
+/// A page of the console.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Page {
+    /// The golden signals and the node's state.
+    Overview,
+    /// The members of the cluster.
+    Members,
+    /// Replicas on this node.
+    Shards,
+    /// Sessions and watches.
+    Sessions,
+    /// The tree, a node at a time.
+    Tree,
+}
+
+impl Page {
+    /// All, in the order of the navigation.
+    pub const ALL: [Self; 5] = [
+        Self::Overview,
+        Self::Members,
+        Self::Shards,
+        Self::Sessions,
+        Self::Tree,
+    ];
+
+    /// The page at a URL's path.
+    pub fn at(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|page| page.path() == path)
+    }
+
+    /// The path of its URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "/",
+            Self::Members => "/members",
+            Self::Shards => "/shards",
+            Self::Sessions => "/sessions",
+            Self::Tree => "/tree",
+        }
+    }
+
+    /// Its name in the navigation.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Members => "Members",
+            Self::Shards => "Shards",
+            Self::Sessions => "Sessions",
+            Self::Tree => "Tree",
+        }
+    }
+}
+
+/// What a page is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Of each core of the node.
+    pub statuses: &'a [Status],
+    /// The node of the tree that was asked for.
+    pub path: &'a str,
+    /// What it holds, or why it cannot be shown; for [`Page::Tree`].
+    pub tree: Option<&'a Result<TreePage, String>>,
+}
+
+/// The page as HTML.
+pub fn render(page: Page, view: &View<'_>) -> String {
+    let body = match page {
+        Page::Overview => overview::body(view),
+        Page::Members => members::body(view),
+        Page::Shards => shards::body(view),
+        Page::Sessions => sessions::body(view),
+        Page::Tree => tree::body(view),
+    };
+    layout::page(page, view, &body).into_string()
+}

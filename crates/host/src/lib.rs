@@ -1,1 +1,28 @@
-//! (being laid out)
+//! Runs [`node::Core`]s on a machine: sockets, files, timers, threads, and HTTP for people.
+//!
+//! A core decides, the host carries out. Each core has one thread ([`core_thread`]) that polls its
+//! own sockets; each lane has two disk threads ([`disk`]); one thread greets other nodes
+//! ([`acceptor`]); one more serves HTTP ([`http`]). They talk to a core only through its mailbox
+//! ([`mail`]). Nothing here knows a client protocol or what a frame between nodes means.
+
+mod acceptor;
+mod clock;
+mod config;
+mod connection;
+mod core_thread;
+mod directory;
+mod disk;
+mod error;
+mod frame;
+mod http;
+mod limits;
+pub mod log;
+mod mail;
+mod metrics;
+mod run;
+mod series;
+mod sockets;
+
+pub use config::HostConfig;
+pub use error::HostError;
+pub use run::{Addresses, Observer, Running, StopHandle, run, run_with, start};

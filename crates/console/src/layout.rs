@@ -1,0 +1,106 @@
+//! What all pages share: head, navigation, and the style.
+
+use crate::text::span_ms;
+use crate::{Page, View};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+const STYLE: &str = include_str!("style.css");
+
+/// A whole page around `body`.
+pub fn page(page: Page, view: &View<'_>, body: &Markup) -> Markup {
+    let first = view.statuses.first();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                // The charts refresh themselves; the other pages are read again now and then.
+                @if !matches!(page, Page::Tree | Page::Overview) {
+                    meta http-equiv="refresh" content="5";
+                }
+                link rel="icon" href="data:,";
+                title { (page.title()) " · Althing" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    a.brand href="/" { "Althing" }
+                    nav {
+                        @for other in Page::ALL {
+                            a href=(other.path()) aria-current=[(other == page).then_some("page")] {
+                                (other.title())
+                            }
+                        }
+                    }
+                    @if let Some(status) = first {
+                        span.node {
+                            (phase(&status.phase, view.statuses.iter().all(|s| s.ready)))
+                            span title="node id" { "node " code { (status.node) } }
+                            span title="time since start" { "up " (span_ms(status.uptime_us / 1_000)) }
+                            span title="version" { "v" (status.version) }
+                        }
+                    }
+                }
+                main {
+                    @for status in view.statuses {
+                        @if !status.waiting_for.is_empty() {
+                            p.notice { strong { (status.phase) } " " (status.waiting_for) }
+                        }
+                    }
+                    (body)
+                }
+            }
+        }
+    }
+}
+
+fn phase(phase: &str, ready: bool) -> Markup {
+    html! { span.pill.good[ready].warn[!ready] { (phase) } }
+}
+
+/// A table that scrolls by itself when it is too wide, or `empty` in words.
+pub fn table(heads: &[(&str, bool)], rows: &[Vec<Markup>], empty: &str) -> Markup {
+    html! {
+        @if rows.is_empty() {
+            p.empty { (empty) }
+        } @else {
+            div.scroll {
+                table {
+                    thead { tr { @for (head, number) in heads { th.n[*number] { (head) } } } }
+                    tbody {
+                        @for row in rows {
+                            tr {
+                                @for (cell, (_, number)) in row.iter().zip(heads) {
+                                    td.n[*number] { (cell) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Plain text as markup.
+pub fn plain(text: impl AsRef<str>) -> Markup {
+    html! { (text.as_ref()) }
+}
+
+/// An identifier.
+pub fn code(text: &str) -> Markup {
+    html! { @if text.is_empty() { span.dim { "–" } } @else { code { (text) } } }
+}
+
+/// One figure with its name.
+pub fn figure(name: &str, value: impl AsRef<str>, note: &str) -> Markup {
+    html! {
+        div.figure {
+            span.name { (name) }
+            span.value { (value.as_ref()) }
+            @if !note.is_empty() { span.note { (note) } }
+        }
+    }
+}

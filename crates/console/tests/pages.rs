@@ -1,0 +1,136 @@
+//! Every page from a sample status: what it must show, and that nothing a client chose becomes markup.
+
+use console::{Page, View, render};
+use node::Status;
+use node::admin::{MemberStatus, ShardStatus, TreePage, TreeStatus};
+
+const HOSTILE: &str = "<script>alert('x')</script>\"&";
+
+fn status(text: &str) -> Status {
+    Status {
+        version: "0.1.0".into(),
+        cluster: text.into(),
+        node: "00000000000000a1".into(),
+        phase: "serving".into(),
+        waiting_for: text.into(),
+        ready: true,
+        members: vec![MemberStatus {
+            node: "00000000000000a1".into(),
+            address: format!("127.0.0.1:7401{text}"),
+            state: "member".into(),
+            reachable: false,
+            silent_ms: 2_500,
+            ..MemberStatus::default()
+        }],
+        shards: vec![ShardStatus {
+            name: "tree".into(),
+            role: "leader".into(),
+            leader: "00000000000000a1".into(),
+            term: 7,
+            applied: 1_234,
+            last: 1_300,
+            fault: text.into(),
+            replicas: vec![("00000000000000b2".into(), "voter".into(), 1_234)],
+            ..ShardStatus::default()
+        }],
+        tree: Some(TreeStatus {
+            znodes: 1_000_000,
+            sessions: 10_000,
+            session_list: vec![(text.into(), 30_000, "00000000000000a1".into(), 3)],
+            ..TreeStatus::default()
+        }),
+        ..Status::default()
+    }
+}
+
+fn node(text: &str) -> TreePage {
+    TreePage {
+        path: "/a".into(),
+        data: text.into(),
+        data_bytes: 9,
+        stat: vec![("czxid".into(), text.into())],
+        acl: vec![text.into()],
+        children: vec!["b c".into(), text.into()],
+        children_count: 5_000,
+        ..TreePage::default()
+    }
+}
+
+fn show(page: Page, text: &str) -> String {
+    let statuses = [status(text)];
+    let tree = Ok(node(text));
+    let path = format!("/a/{text}");
+    render(
+        page,
+        &View {
+            statuses: &statuses,
+            path: &path,
+            tree: Some(&tree),
+        },
+    )
+}
+
+#[test]
+fn each_page_shows_what_it_is_for() {
+    let cases = [
+        (
+            Page::Overview,
+            vec!["1,000,000", "data-lines=\"p50_us p99_us\"", "/v1/series"],
+        ),
+        (Page::Members, vec!["127.0.0.1:7401", "silent", "2.5 s"]),
+        (
+            Page::Shards,
+            vec!["leader", "1,234", "66", "00000000000000b2"],
+        ),
+        (
+            Page::Sessions,
+            vec!["10,000", "30.0 s", "the first 1 of 10,000"],
+        ),
+        (Page::Tree, vec!["/tree?path=/a/b%20c", "5,000", "czxid"]),
+    ];
+    for (page, wanted) in cases {
+        let html = show(page, "plain");
+        for text in wanted {
+            assert!(html.contains(text), "{page:?} does not show {text}");
+        }
+        assert_eq!(Page::at(page.path()), Some(page));
+    }
+    assert_eq!(Page::at("/nowhere"), None);
+}
+
+#[test]
+fn hostile_text_is_escaped_on_every_page() {
+    for page in Page::ALL {
+        let html = show(page, HOSTILE);
+        assert!(!html.contains("<script>alert"), "{page:?}");
+        assert!(!html.contains("alert('x')</script>"), "{page:?}");
+        assert!(html.contains("&lt;script&gt;"), "{page:?} dropped the text");
+    }
+}
+
+#[test]
+fn no_page_loads_anything_from_elsewhere() {
+    for page in Page::ALL {
+        let html = show(page, "plain").replace("http://www.w3.org/2000/svg", "");
+        assert!(
+            !html.contains("http://") && !html.contains("https://"),
+            "{page:?}"
+        );
+        assert!(!html.contains(" src="), "{page:?}");
+    }
+}
+
+#[test]
+fn pages_of_a_node_without_anything_render() {
+    for page in Page::ALL {
+        for statuses in [vec![], vec![Status::default()]] {
+            let tree = Err("no such node".to_owned());
+            let view = View {
+                statuses: &statuses,
+                path: "/",
+                tree: Some(&tree),
+            };
+            assert!(render(page, &view).contains("</html>"));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a host is told at its start.
+
+use crate::HostError;
+use node::CoreConfig;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Everything about one node on one machine.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Data directory; made if missing.
+    pub data: PathBuf,
+    /// Where ZooKeeper clients are served; `None` leaves the front end off.
+    pub zookeeper: Option<SocketAddr>,
+    /// Where other nodes reach this one.
+    pub peers: SocketAddr,
+    /// Where people are served over HTTP; `None` leaves it off.
+    pub console: Option<SocketAddr>,
+    /// `host:port` under which other nodes reach this one; `peers` when absent.
+    pub advertise: Option<String>,
+    /// Inter-node addresses of all initial members, this node's among them. Empty: wait to be told to join.
+    pub initial_members: Vec<String>,
+    /// Cores to run, from 1 to 256; may change between runs.
+    pub cores: u16,
+    /// Journal lanes, from 1 to 256; fixed when the directory is made. `None`: what the directory has, 1 for a new one.
+    pub lanes: Option<u16>,
+    /// Allows binding beyond loopback without TLS.
+    pub insecure: bool,
+    /// Most client connections of the whole node at a time.
+    pub clients_max: usize,
+    /// Host names, besides `localhost` and IP addresses, under which the console may be asked.
+    pub console_hosts: Vec<String>,
+    /// What the cores are told; the host fills in core, cores, lanes, address, members, identity, seed and secret.
+    pub core: CoreConfig,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("althing-data"),
+            zookeeper: Some(([127, 0, 0, 1], 2181).into()),
+            peers: ([127, 0, 0, 1], 7401).into(),
+            console: Some(([127, 0, 0, 1], 7400).into()),
+            advertise: None,
+            initial_members: vec!["127.0.0.1:7401".into()],
+            cores: 1,
+            lanes: None,
+            insecure: false,
+            clients_max: 60_000,
+            console_hosts: Vec::new(),
+            core: CoreConfig::default(),
+        }
+    }
+}
+
+impl HostConfig {
+    /// Where others reach this node.
+    pub fn address(&self) -> String {
+        self.advertise
+            .clone()
+            .unwrap_or_else(|| self.peers.to_string())
+    }
+
+    /// Refuses what cannot work or must not be, without touching the machine.
+    pub fn check(&self) -> Result<(), HostError> {
+        let refuse = |text: String| Err(HostError::Config(text));
+        for (name, value) in [("cores", Some(self.cores)), ("lanes", self.lanes)] {
+            if value.is_some_and(|n| n == 0 || n > 256) {
+                return refuse(format!(
+                    "{name} must be from 1 to 256, not {}",
+                    value.unwrap_or(0)
+                ));
+            }
+        }
+        if self.clients_max == 0 {
+            return refuse("clients_max must be at least 1".into());
+        }
+        let listeners = [
+            ("listen.zookeeper", self.zookeeper),
+            ("listen.peers", Some(self.peers)),
+            ("listen.console", self.console),
+        ];
+        for (name, address) in listeners {
+            let Some(address) = address else { continue };
+            if !address.ip().is_loopback() && !self.insecure {
+                return refuse(format!(
+                    "{name} = \"{address}\" is reachable from other machines, and there is no TLS yet: \
+                     anyone who can connect could read and change everything. Listen on 127.0.0.1, \
+                     or write `insecure = true` in the configuration if the network is yours alone"
+                ));
+            }
+        }
+        if self.peers.ip().is_unspecified() && self.advertise.is_none() {
+            return refuse(format!(
+                "listen.peers = \"{}\" does not say under which address other nodes reach this one: set `advertise = \"host:port\"`",
+                self.peers
+            ));
+        }
+        let address = self.address();
+        if !self.initial_members.is_empty() && !self.initial_members.contains(&address) {
+            return refuse(format!(
+                "initial_members does not name this node itself ({address}): add it, or set `advertise` to the address in the list"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binding_beyond_loopback_without_insecure_is_refused() {
+        let mut config = HostConfig {
+            zookeeper: Some(([0, 0, 0, 0], 2181).into()),
+            ..HostConfig::default()
+        };
+        let message = config.check().unwrap_err().to_string();
+        assert!(message.contains("listen.zookeeper") && message.contains("insecure = true"));
+        config.insecure = true;
+        assert_eq!(config.check(), Ok(()));
+    }
+
+    #[test]
+    fn initial_members_without_this_node_are_refused() {
+        let config = HostConfig {
+            initial_members: vec!["10.0.0.1:7401".into()],
+            ..HostConfig::default()
+        };
+        assert!(config.check().unwrap_err().to_string().contains("itself"));
+    }
+
+    #[test]
+    fn unspecified_peer_address_without_advertise_is_refused() {
+        let config = HostConfig {
+            peers: ([0, 0, 0, 0], 7401).into(),
+            insecure: true,
+            ..HostConfig::default()
+        };
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("advertise")
+        );
+    }
+}

@@ -1,0 +1,418 @@
+//! HTTP for people and machines: console pages, JSON, metrics and health, on a thread of its own.
+//!
+//! Nothing here decides anything: each answer is made from what the cores say. Orders are taken only
+//! as JSON, which a page of another site cannot send without asking first; and only under a host name
+//! that is ours, so that a foreign name that resolves to this machine (DNS rebinding) gets nothing.
+
+use crate::log;
+use crate::mail::{Mail, Mailbox};
+use crate::metrics;
+use crate::series::Series;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use node::admin::TreePage;
+use node::{AdminCommand, AdminReply, Status};
+use serde::Deserialize;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+/// A core that does not answer in this time is said not to respond.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// The sampler does not wait as long.
+const SAMPLE_TIME: Duration = Duration::from_millis(900);
+/// Largest order.
+const ORDER_BYTES_MAX: usize = 64 << 10;
+
+/// What the HTTP side is told.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Host names, besides `localhost` and IP addresses, under which it answers.
+    pub hosts: Vec<String>,
+}
+
+/// The HTTP thread. Dropping it ends the thread.
+pub struct Http {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    cores: Vec<Mailbox>,
+    hosts: Vec<String>,
+    series: Mutex<Series>,
+}
+
+type App = Arc<Shared>;
+
+impl Http {
+    /// Starts serving on `listener`.
+    pub fn start(
+        listener: TcpListener,
+        cores: Vec<Mailbox>,
+        config: HttpConfig,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let (stop, stopped) = oneshot::channel();
+        let app = Arc::new(Shared {
+            cores,
+            hosts: config.hosts,
+            series: Mutex::default(),
+        });
+        let thread = std::thread::Builder::new()
+            .name("http".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        outcome = serve(listener, app) => {
+                            if let Err(error) = outcome {
+                                log::error(format!("the console is not served any more: {error}"));
+                            }
+                        }
+                        _ = stopped => {}
+                    }
+                });
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    tokio::spawn(sample(app.clone()));
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/tree", get(tree))
+        .route("/v1/series", get(series))
+        .route("/v1/admin", post(admin))
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(get(page))
+        .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .with_state(app);
+    axum::serve(
+        listener,
+        router.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .await
+}
+
+async fn sample(app: App) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Ok(statuses) = statuses(&app, SAMPLE_TIME).await {
+            let wall = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            lock(&app.series).add(wall.as_millis() as i64, &statuses);
+        }
+    }
+}
+
+/// Nothing panics while it holds the lock; if something did, the samples are still whole.
+fn lock(series: &Mutex<Series>) -> std::sync::MutexGuard<'_, Series> {
+    series
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+// ---- who may ask -----------------------------------------------------------------------------
+
+async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    if !host_allowed(request.headers(), request.uri(), &app.hosts) {
+        return refuse(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this host name is not known here: use localhost or the IP address, or add the name to `console_hosts` in the configuration",
+        );
+    }
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// An IP address cannot be rebound, and `localhost` is ours; other names must be configured.
+fn host_allowed(headers: &HeaderMap, uri: &Uri, names: &[String]) -> bool {
+    let host = match (headers.get(header::HOST), uri.authority()) {
+        (Some(host), _) => host.to_str().unwrap_or_default(),
+        (None, Some(authority)) => authority.as_str(),
+        // HTTP/1.0 without a name: no browser does that.
+        (None, None) => return true,
+    };
+    let name = if let Some(rest) = host.strip_prefix('[') {
+        rest.split(']').next().unwrap_or_default()
+    } else {
+        host.rsplit_once(':').map_or(host, |(name, _)| name)
+    };
+    name.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+// ---- asking the cores ------------------------------------------------------------------------
+
+async fn ask(core: &Mailbox, command: AdminCommand, time: Duration) -> Result<AdminReply, String> {
+    let (reply, answer) = oneshot::channel();
+    core.send(Mail::Admin { command, reply });
+    match tokio::time::timeout(time, answer).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(_)) => Err("the core has stopped".into()),
+        Err(_) => Err(format!("the core did not answer within {time:?}")),
+    }
+}
+
+async fn statuses(app: &Shared, time: Duration) -> Result<Vec<Status>, String> {
+    let mut all = Vec::with_capacity(app.cores.len());
+    for (number, core) in app.cores.iter().enumerate() {
+        match ask(core, AdminCommand::Status, time).await {
+            Ok(AdminReply::Status(status)) => all.push(*status),
+            Ok(_) => return Err(format!("core {number} did not answer with its status")),
+            Err(why) => return Err(format!("core {number}: {why}")),
+        }
+    }
+    Ok(all)
+}
+
+/// Asks the cores in turn until one does not refuse: a shard lives on one core of a node.
+async fn order(app: &Shared, command: AdminCommand) -> Result<AdminReply, String> {
+    let mut answer = Err("the node has no cores".to_owned());
+    for core in &app.cores {
+        answer = ask(core, command.clone(), ANSWER_TIME).await;
+        match answer {
+            Ok(AdminReply::Refused { .. }) => {}
+            _ => break,
+        }
+    }
+    answer
+}
+
+async fn read_tree(app: &Shared, path: &str, from: SocketAddr) -> Result<TreePage, String> {
+    let command = AdminCommand::TreeRead {
+        path: path.to_owned(),
+        address: from.ip().to_canonical().to_string(),
+    };
+    match order(app, command).await? {
+        AdminReply::Tree(page) => Ok(page),
+        AdminReply::Refused { message } => Err(message),
+        _ => Err("the core answered something else".into()),
+    }
+}
+
+// ---- answers ---------------------------------------------------------------------------------
+
+fn refuse(status: StatusCode, message: &str) -> Response {
+    let body = serde_json::json!({ "error": message });
+    (status, axum::Json(body)).into_response()
+}
+
+fn unavailable(message: &str) -> Response {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Response {
+    (status, body.into()).into_response()
+}
+
+async fn status(State(app): State<App>) -> Response {
+    match statuses(&app, ANSWER_TIME).await {
+        Ok(all) => axum::Json(all).into_response(),
+        Err(why) => unavailable(&why),
+    }
+}
+
+#[derive(Deserialize)]
+struct TreeQuery {
+    #[serde(default = "root")]
+    path: String,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+async fn tree(
+    State(app): State<App>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Query(query): Query<TreeQuery>,
+) -> Response {
+    match read_tree(&app, &query.path, from).await {
+        Ok(page) => axum::Json(page).into_response(),
+        Err(why) => refuse(StatusCode::CONFLICT, &why),
+    }
+}
+
+async fn series(State(app): State<App>) -> Response {
+    let samples = lock(&app.series).samples();
+    axum::Json(serde_json::json!({ "interval_ms": 1_000, "samples": samples })).into_response()
+}
+
+async fn admin(State(app): State<App>, headers: HeaderMap, body: String) -> Response {
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(';').next() == Some("application/json"));
+    if !json {
+        return refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "orders need the header `content-type: application/json`",
+        );
+    }
+    let command: AdminCommand = match serde_json::from_str(&body) {
+        Ok(command) => command,
+        Err(error) => {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                &format!("the body is not an order: {error}"),
+            );
+        }
+    };
+    match order(&app, command).await {
+        Ok(reply @ AdminReply::Refused { .. }) => {
+            (StatusCode::CONFLICT, axum::Json(reply)).into_response()
+        }
+        Ok(reply) => axum::Json(reply).into_response(),
+        Err(why) => unavailable(&why),
+    }
+}
+
+async fn metrics_text(State(app): State<App>) -> Response {
+    match statuses(&app, ANSWER_TIME).await {
+        Ok(all) => (
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            metrics::render(&all),
+        )
+            .into_response(),
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+    }
+}
+
+async fn healthz(State(app): State<App>) -> Response {
+    match statuses(&app, ANSWER_TIME).await {
+        Ok(_) => text(StatusCode::OK, "ok\n"),
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+    }
+}
+
+async fn readyz(State(app): State<App>) -> Response {
+    match statuses(&app, ANSWER_TIME).await {
+        Ok(all) => match all.iter().find(|status| !status.ready) {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(status) => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{}: {}\n", status.phase, status.waiting_for),
+            ),
+        },
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+    }
+}
+
+async fn page(
+    State(app): State<App>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    uri: Uri,
+    query: Result<Query<TreeQuery>, QueryRejection>,
+) -> Response {
+    let path = query.map_or_else(|_| root(), |Query(query)| query.path);
+    let Some(page) = console::Page::at(uri.path()) else {
+        return refuse(StatusCode::NOT_FOUND, "there is no such page");
+    };
+    let statuses = match statuses(&app, ANSWER_TIME).await {
+        Ok(all) => all,
+        Err(why) => return text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+    };
+    let tree = match page {
+        console::Page::Tree => Some(read_tree(&app, &path, from).await),
+        _ => None,
+    };
+    let html = console::render(
+        page,
+        &console::View {
+            statuses: &statuses,
+            path: &path,
+            tree: tree.as_ref(),
+        },
+    );
+    (
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+        Body::from(html),
+    )
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_host_names_are_turned_away() {
+        let names = ["console.example".to_owned()];
+        let asked = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            host_allowed(&headers, &Uri::from_static("/"), &names)
+        };
+        for host in [
+            "localhost:7400",
+            "LOCALHOST",
+            "127.0.0.1:7400",
+            "[::1]:7400",
+            "10.1.2.3",
+            "console.example:7400",
+        ] {
+            assert!(asked(host), "{host}");
+        }
+        for host in [
+            "evil.example:7400",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+        ] {
+            assert!(!asked(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Prometheus' text format, from the cores' statuses.
+
+use crate::series::total;
+use node::Status;
+use std::fmt::Write;
+
+/// Everything, as `/metrics` answers it.
+pub fn render(statuses: &[Status]) -> String {
+    let mut out = Page(String::with_capacity(8 << 10));
+    let c = total(statuses);
+    for (name, help, value) in [
+        ("reads", "Requests that read.", c.reads),
+        ("writes", "Requests that write.", c.writes),
+        ("errors", "Requests answered with an error.", c.errors),
+        ("notifications", "Watch events sent.", c.notifications),
+        ("bytes_in", "Bytes from clients.", c.bytes_in),
+        ("bytes_out", "Bytes to clients.", c.bytes_out),
+        (
+            "sessions_opened",
+            "Sessions opened on this node.",
+            c.sessions_opened,
+        ),
+        (
+            "sessions_expired",
+            "Sessions that expired with their home on this node.",
+            c.sessions_expired,
+        ),
+        ("malformed", "Malformed frames from clients.", c.malformed),
+        (
+            "elections_won",
+            "Elections won by replicas of this node.",
+            c.elections_won,
+        ),
+        ("journal_syncs", "Journal syncs done.", c.syncs),
+        ("journal_bytes", "Journal bytes written.", c.journal_bytes),
+    ] {
+        let name = format!("althing_{name}_total");
+        out.family(&name, "counter", help);
+        out.line(&name, &[], value);
+    }
+
+    let name = "althing_request_duration_seconds";
+    out.family(
+        name,
+        "histogram",
+        "Time from a request's arrival to its reply.",
+    );
+    let mut below = 0;
+    for (i, n) in c.latency.iter().enumerate() {
+        below += n;
+        let bound = format!("{}", 2f64.powi(i as i32) / 1e6);
+        out.line(&format!("{name}_bucket"), &[("le", &bound)], below);
+    }
+    out.line(&format!("{name}_bucket"), &[("le", "+Inf")], below);
+    out.line(&format!("{name}_sum"), &[], c.latency_sum_us as f64 / 1e6);
+    out.line(&format!("{name}_count"), &[], below);
+
+    let ready = !statuses.is_empty() && statuses.iter().all(|status| status.ready);
+    out.gauge(
+        "althing_ready",
+        "1 when this node answers clients.",
+        u64::from(ready),
+    );
+    let uptime = statuses.iter().map(|s| s.uptime_us).max().unwrap_or(0);
+    out.gauge(
+        "althing_uptime_seconds",
+        "Seconds since the node started.",
+        uptime as f64 / 1e6,
+    );
+    if let Some(status) = statuses.first() {
+        out.family("althing_info", "gauge", "Always 1; what runs here.");
+        out.line(
+            "althing_info",
+            &[
+                ("version", &status.version),
+                ("node", &status.node),
+                ("cluster", &status.cluster),
+            ],
+            1,
+        );
+        let name = "althing_member_reachable";
+        out.family(name, "gauge", "1 when the member was heard from lately.");
+        for member in &status.members {
+            let labels = [
+                ("member", member.node.as_str()),
+                ("address", &member.address),
+            ];
+            out.line(name, &labels, u64::from(member.reachable));
+        }
+    }
+    shards(&mut out, statuses);
+    trees(&mut out, statuses);
+    out.0
+}
+
+fn shards(out: &mut Page, statuses: &[Status]) {
+    type Field = fn(&node::admin::ShardStatus) -> u64;
+    let fields: [(&str, &str, Field); 7] = [
+        ("leader", "1 when this node leads the shard.", |s| {
+            u64::from(s.role == "leader")
+        }),
+        ("term", "Current term.", |s| s.term),
+        ("commit_index", "Highest index known committed.", |s| {
+            s.commit
+        }),
+        ("applied_index", "Highest index applied here.", |s| {
+            s.applied
+        }),
+        ("lag", "Entries committed and not applied here.", |s| s.lag),
+        ("log_bytes", "Bytes of log in memory.", |s| s.log_bytes),
+        ("silent", "1 when the replica lost its log.", |s| {
+            u64::from(s.role == "silent")
+        }),
+    ];
+    for (name, help, field) in fields {
+        let name = format!("althing_shard_{name}");
+        out.family(&name, "gauge", help);
+        for shard in statuses.iter().flat_map(|status| &status.shards) {
+            out.line(&name, &[("shard", &shard.name)], field(shard));
+        }
+    }
+}
+
+fn trees(out: &mut Page, statuses: &[Status]) {
+    let trees: Vec<_> = statuses.iter().filter_map(|s| s.tree.as_ref()).collect();
+    let most = |field: fn(&node::admin::TreeStatus) -> u64| {
+        trees.iter().map(|tree| field(tree)).max().unwrap_or(0)
+    };
+    let sum = |field: fn(&node::admin::TreeStatus) -> u64| {
+        trees.iter().map(|tree| field(tree)).sum::<u64>()
+    };
+    out.gauge(
+        "althing_tree_revision",
+        "The tree's revision (zxid).",
+        most(|t| t.zxid.max(0) as u64),
+    );
+    out.gauge("althing_znodes", "Nodes in the tree.", most(|t| t.znodes));
+    out.gauge(
+        "althing_ephemerals",
+        "Ephemeral nodes in the tree.",
+        most(|t| t.ephemerals),
+    );
+    out.gauge(
+        "althing_data_bytes",
+        "Bytes of paths and data.",
+        most(|t| t.data_bytes),
+    );
+    out.gauge(
+        "althing_sessions",
+        "Sessions in the cluster.",
+        most(|t| t.sessions),
+    );
+    out.gauge(
+        "althing_connections",
+        "Client connections here.",
+        sum(|t| t.connections),
+    );
+    out.gauge("althing_watches", "Watches here.", sum(|t| t.watches));
+    out.gauge(
+        "althing_outstanding_requests",
+        "Requests not yet answered here.",
+        sum(|t| t.outstanding),
+    );
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.0.push_str(name);
+        for (i, (label, text)) in labels.iter().enumerate() {
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            let open = if i == 0 { '{' } else { ',' };
+            let _ = write!(self.0, "{open}{label}=\"{text}\"");
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, "gauge", help);
+        self.line(name, &[], value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node::admin::{Counters, ShardStatus};
+
+    #[test]
+    fn every_line_is_of_a_family_and_histogram_buckets_accumulate() {
+        let status = Status {
+            node: "a\"b".into(),
+            counters: Counters {
+                reads: 3,
+                latency: vec![0, 1, 2],
+                latency_sum_us: 9,
+                ..Counters::default()
+            },
+            shards: vec![ShardStatus {
+                name: "tree".into(),
+                role: "leader".into(),
+                ..ShardStatus::default()
+            }],
+            ..Status::default()
+        };
+        let text = render(&[status]);
+        assert!(text.contains("althing_reads_total 3\n"));
+        assert!(text.contains("node=\"a\\\"b\""));
+        assert!(text.contains("althing_shard_leader{shard=\"tree\"} 1\n"));
+        assert!(text.contains("_bucket{le=\"0.000002\"} 1\n"));
+        assert!(text.contains("_bucket{le=\"0.000004\"} 3\n"));
+        assert!(text.contains("_bucket{le=\"+Inf\"} 3\n"));
+        let families: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(
+                families.iter().any(|family| line.starts_with(family)),
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Puts a node together, and takes it apart.
+
+use crate::acceptor::Acceptor;
+use crate::clock::Clock;
+use crate::config::HostConfig;
+use crate::core_thread::{self, CoreParts, WAKER_TOKEN};
+use crate::directory::{Directory, Lock};
+use crate::disk::LaneDisk;
+use crate::http::{Http, HttpConfig};
+use crate::mail::{Mail, Mailbox};
+use crate::sockets::{Bound, listen_error};
+use crate::{HostError, limits, log};
+use base::{CoreId, LaneId};
+use mio::{Poll, Waker};
+use node::{AdminCommand, AdminReply, Core, CoreConfig, Status};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a stop waits for other members to take over what is led here.
+const HAND_OVER_TIME: Duration = Duration::from_millis(500);
+
+/// Runs a node until SIGINT, SIGTERM, or its core stops it. The signals end it without an error.
+pub fn run(config: HostConfig) -> Result<(), HostError> {
+    run_with(config, |_| {})
+}
+
+/// As [`run`], and calls `started` once the threads run, before anything is awaited.
+pub fn run_with(config: HostConfig, started: impl FnOnce(&Running)) -> Result<(), HostError> {
+    let signals = Signals::new()
+        .map_err(|error| HostError::Stopped(format!("cannot listen for signals: {error}")))?;
+    let running = start(config)?;
+    signals.stop_on_arrival(running.stop_handle());
+    started(&running);
+    running.wait()
+}
+
+/// A node whose threads run.
+pub struct Running {
+    mailboxes: Vec<Mailbox>,
+    cores: Vec<JoinHandle<()>>,
+    ends: Receiver<End>,
+    stop: StopHandle,
+    acceptor: Option<Acceptor>,
+    http: Option<Http>,
+    addresses: Addresses,
+    _lock: Lock,
+}
+
+/// Where a node listens, with the ports that were given for port 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// ZooKeeper clients.
+    pub zookeeper: Option<SocketAddr>,
+    /// Other nodes.
+    pub peers: SocketAddr,
+    /// People.
+    pub console: Option<SocketAddr>,
+}
+
+/// Ends a node from another thread.
+#[derive(Clone)]
+pub struct StopHandle {
+    ends: Sender<End>,
+}
+
+impl StopHandle {
+    /// Asks the node to stop; it does so shortly after.
+    pub fn stop(&self) {
+        // When nobody listens, the node has stopped.
+        let _ = self.ends.send(End::Asked);
+    }
+}
+
+enum End {
+    Asked,
+    Core(Option<String>),
+}
+
+/// Starts a node's threads.
+pub fn start(config: HostConfig) -> Result<Running, HostError> {
+    config.check()?;
+    // Ports before the directory: a taken port leaves no trace.
+    let peers = Bound::new(config.peers, false)
+        .map_err(|error| listen_error(config.peers, "other nodes", "peers", &error))?;
+    let mut client_ports = bind_clients(&config)?;
+    let console = config
+        .console
+        .map(|address| {
+            TcpListener::bind(address)
+                .map_err(|error| listen_error(address, "the console", "console", &error))
+        })
+        .transpose()?;
+    let addresses = Addresses {
+        zookeeper: client_ports
+            .first()
+            .and_then(|port| port.as_ref().map(Bound::address)),
+        peers: peers.address(),
+        console: console
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok()),
+    };
+    let (directory, lock) = Directory::open(&config.data, config.lanes)?;
+    let clients_max = limits::raise_open_files(config.clients_max);
+    let clock = Clock::new();
+    let (ended, ends) = channel();
+    let machine = |error: io::Error| {
+        HostError::Stopped(format!(
+            "cannot start the node's threads: {error}; check the limits on threads and open files"
+        ))
+    };
+
+    let mut waiting = Vec::new();
+    for core in 0..config.cores {
+        let poll = Poll::new().map_err(machine)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER_TOKEN).map_err(machine)?);
+        let (sender, mail) = channel();
+        waiting.push((core, poll, mail, Mailbox::new(sender, waker)));
+    }
+    let mailboxes: Vec<Mailbox> = waiting
+        .iter()
+        .map(|(.., mailbox)| mailbox.clone())
+        .collect();
+    let mut cores = Vec::new();
+    let seeds = Entropy::open()?;
+    let secret = seeds.secret()?;
+    let node = directory.node(|| seeds.seed())?;
+    for (core, poll, mail, mailbox) in waiting {
+        let mut disks = BTreeMap::new();
+        let mut starts = Vec::new();
+        for lane in (0..directory.lanes()).filter(|lane| lane % config.cores == core) {
+            let lane = LaneId(lane);
+            starts.push((lane, directory.read_lane(lane)?.recovery));
+            let disk = LaneDisk::start(&directory, lane, mailbox.clone()).map_err(machine)?;
+            disks.insert(lane, disk);
+        }
+        let core_config = CoreConfig {
+            core: CoreId(core),
+            cores: config.cores,
+            lanes: directory.lanes(),
+            address: config.address(),
+            initial_members: config.initial_members.clone(),
+            node,
+            seed: seeds.seed()?,
+            secret,
+            ..config.core.clone()
+        };
+        let parts = CoreParts {
+            name: format!("core {core}"),
+            core: Core::new(clock.now(), core_config, starts),
+            clock,
+            poll,
+            mail,
+            mailbox,
+            disks,
+            zookeeper: client_ports[core as usize].take(),
+            shared_port: config.cores > 1,
+            clients_max: (clients_max / config.cores as usize).max(1),
+        };
+        let end = Ending {
+            ends: ended.clone(),
+            name: parts.name.clone(),
+            reason: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("core-{core}"))
+            .spawn(move || run_core(end, parts))
+            .map_err(machine)?;
+        cores.push(thread);
+    }
+    let listener = peers
+        .listen()
+        .map_err(|error| listen_error(config.peers, "other nodes", "peers", &error))?;
+    let acceptor = Acceptor::start(listener, mailboxes.clone()).map_err(machine)?;
+    let http = console
+        .map(|listener| {
+            let http = HttpConfig {
+                hosts: config.console_hosts.clone(),
+            };
+            Http::start(listener, mailboxes.clone(), http).map_err(machine)
+        })
+        .transpose()?;
+    Ok(Running {
+        mailboxes,
+        cores,
+        ends,
+        stop: StopHandle { ends: ended },
+        acceptor: Some(acceptor),
+        http,
+        addresses,
+        _lock: lock,
+    })
+}
+
+impl Running {
+    /// Where the node listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// A way to stop it from another thread.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// A way to look at it from another thread.
+    pub fn observer(&self) -> Observer {
+        Observer {
+            mailboxes: self.mailboxes.clone(),
+        }
+    }
+
+    /// Waits for the end and takes the node apart. An error says why a core stopped it.
+    pub fn wait(mut self) -> Result<(), HostError> {
+        let end = self.ends.recv().unwrap_or(End::Asked);
+        let outcome = match end {
+            End::Asked => {
+                self.hand_over();
+                Ok(())
+            }
+            End::Core(Some(reason)) => Err(HostError::Stopped(reason)),
+            End::Core(None) => Ok(()),
+        };
+        self.http = None;
+        self.acceptor = None;
+        for mailbox in &self.mailboxes {
+            mailbox.send(Mail::Stop);
+        }
+        for core in self.cores.drain(..) {
+            let _ = core.join();
+        }
+        outcome
+    }
+
+    /// Before a wanted stop, other members are asked to lead, so that clients wait less.
+    fn hand_over(&self) {
+        let deadline = Instant::now() + HAND_OVER_TIME;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let observer = self.observer();
+        let mut asked = false;
+        while !left().is_zero() {
+            let Some(statuses) = observer.statuses(left()) else {
+                return;
+            };
+            let mut led = false;
+            for (mailbox, status) in self.mailboxes.iter().zip(&statuses) {
+                for (shard, to) in hand_overs(status) {
+                    led = true;
+                    if !asked {
+                        ask(mailbox, AdminCommand::TransferLeader { shard, to }, left());
+                    }
+                }
+            }
+            if !led {
+                return;
+            }
+            asked = true;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Looks at a running node.
+#[derive(Clone)]
+pub struct Observer {
+    mailboxes: Vec<Mailbox>,
+}
+
+impl Observer {
+    /// The status of each core; `None` when one does not answer within `time`.
+    pub fn statuses(&self, time: Duration) -> Option<Vec<Status>> {
+        self.mailboxes
+            .iter()
+            .map(|mailbox| match ask(mailbox, AdminCommand::Status, time)? {
+                AdminReply::Status(status) => Some(*status),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// For each shard led here with another voter that was heard from lately: who should lead, the one
+/// with the longest log.
+fn hand_overs(status: &Status) -> Vec<(String, String)> {
+    let reachable = |node: &String| {
+        status
+            .members
+            .iter()
+            .any(|member| member.node == *node && member.reachable && !member.this_node)
+    };
+    status
+        .shards
+        .iter()
+        .filter(|shard| shard.role == "leader")
+        .filter_map(|shard| {
+            let (node, ..) = shard
+                .replicas
+                .iter()
+                .filter(|(node, kind, _)| kind == "voter" && reachable(node))
+                .max_by_key(|(_, _, matched)| *matched)?;
+            Some((shard.name.clone(), node.clone()))
+        })
+        .collect()
+}
+
+fn ask(mailbox: &Mailbox, command: AdminCommand, time: Duration) -> Option<AdminReply> {
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    mailbox.send(Mail::Admin { command, reply });
+    let deadline = Instant::now() + time;
+    loop {
+        match answer.try_recv() {
+            Ok(reply) => return Some(reply),
+            Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return None,
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) if Instant::now() >= deadline => {
+                return None;
+            }
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// Tells the end of a core's thread, also when it panicked.
+struct Ending {
+    ends: Sender<End>,
+    name: String,
+    reason: Option<Option<String>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let reason = self.reason.take().unwrap_or_else(|| {
+            Some(format!(
+                "{} ended by a panic (see above); start the node again, and report this",
+                self.name
+            ))
+        });
+        let _ = self.ends.send(End::Core(reason));
+    }
+}
+
+fn run_core(mut end: Ending, parts: CoreParts) {
+    end.reason = Some(core_thread::run(parts));
+}
+
+/// One bound port a core, sharing the clients among them.
+fn bind_clients(config: &HostConfig) -> Result<Vec<Option<Bound>>, HostError> {
+    let Some(mut address) = config.zookeeper else {
+        return Ok((0..config.cores).map(|_| None).collect());
+    };
+    let fault = |error| listen_error(address, "ZooKeeper clients", "zookeeper", &error);
+    if config.cores > 1 {
+        // A shared binding succeeds beside another process's shared one: try alone first.
+        Bound::new(address, false).map_err(fault)?;
+    }
+    let mut ports = Vec::new();
+    for _ in 0..config.cores {
+        let port = Bound::new(address, config.cores > 1)
+            .map_err(|error| listen_error(address, "ZooKeeper clients", "zookeeper", &error))?;
+        address = port.address();
+        ports.push(Some(port));
+    }
+    Ok(ports)
+}
+
+/// The system's source of randomness.
+struct Entropy(File);
+
+impl Entropy {
+    const PATH: &str = "/dev/urandom";
+
+    fn open() -> Result<Self, HostError> {
+        File::open(Self::PATH).map(Self).map_err(Self::fault)
+    }
+
+    fn fault(error: io::Error) -> HostError {
+        HostError::Stopped(format!(
+            "cannot read {}: {error}; session passwords need it",
+            Self::PATH
+        ))
+    }
+
+    fn bytes<const N: usize>(&self) -> Result<[u8; N], HostError> {
+        let mut bytes = [0; N];
+        (&self.0).read_exact(&mut bytes).map_err(Self::fault)?;
+        Ok(bytes)
+    }
+
+    fn seed(&self) -> Result<u64, HostError> {
+        Ok(u64::from_be_bytes(self.bytes()?))
+    }
+
+    fn secret(&self) -> Result<[u8; 32], HostError> {
+        self.bytes()
+    }
+}
+
+/// SIGINT and SIGTERM, as bytes on a socket.
+struct Signals(UnixStream);
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        for signal in [libc::SIGINT, libc::SIGTERM] {
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        Ok(Self(read))
+    }
+
+    /// The first signal stops the node in order, a second ends the process at once.
+    fn stop_on_arrival(mut self, stop: StopHandle) {
+        let spawned = std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                let mut byte = [0];
+                if self.0.read_exact(&mut byte).is_ok() {
+                    log::info("stopping");
+                    stop.stop();
+                }
+                if self.0.read_exact(&mut byte).is_ok() {
+                    log::warn("stopping at once: a second signal came");
+                    std::process::exit(1);
+                }
+            });
+        if let Err(error) = spawned {
+            log::warn(format!("signals are not heard: {error}"));
+        }
+    }
+}
