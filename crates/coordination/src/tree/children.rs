@@ -1,26 +1,39 @@
 //! The children of one node: slot numbers in the order of their names, in blocks of a bounded length. The
-//! names stand in the nodes only. An ordered map would keep each name (or a counted pointer to it) twice,
-//! about 55 bytes a child more; a look-up here costs the same number of comparisons, an insertion also
-//! moves at most one block.
+//! names stand in the nodes only: an ordered map would keep each name (or a counted pointer to it) twice,
+//! about 50 bytes a child more. Comparing names means fetching nodes from all over memory, so beside each
+//! slot stands a print of its name: a look-up finds its block by order and its place by print, and fetches
+//! few nodes. Prints that collide cost a comparison each, at most a block of them.
 
 use super::slab::SlotId;
 use std::cmp::Ordering;
+use twox_hash::XxHash64;
 
-/// Longest block: 2 KiB are moved at most.
+/// Longest block: two times 2 KiB are moved at most.
 const BLOCK_MAX: usize = 512;
 
-/// Where a child stands or would stand.
+/// Where a child stands or shall stand.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
     block: usize,
     at: usize,
 }
 
+/// A few bits of a name's hash.
+pub fn print(name: &str) -> u32 {
+    XxHash64::oneshot(0, name.as_bytes()) as u32
+}
+
+#[derive(Debug)]
+struct Block {
+    slots: Vec<SlotId>,
+    prints: Vec<u32>,
+}
+
 /// Never empty but while it is being made.
 #[derive(Debug, Default)]
 pub struct Children {
     /// None of them is empty.
-    blocks: Vec<Vec<SlotId>>,
+    blocks: Vec<Block>,
     len: usize,
 }
 
@@ -30,54 +43,81 @@ impl Children {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = SlotId> + '_ {
-        self.blocks.iter().flatten().copied()
+        self.blocks.iter().flat_map(|b| &b.slots).copied()
     }
 
     /// The slot at a position that was found.
     pub fn get(&self, position: Position) -> SlotId {
-        self.blocks[position.block][position.at]
+        self.blocks[position.block].slots[position.at]
     }
 
-    /// Where the child is for which `order` says equal, or else where it would be.
-    pub fn find(&self, order: impl Fn(SlotId) -> Ordering) -> Result<Position, Position> {
-        let is_after = |block: &Vec<SlotId>| order(block[0]) == Ordering::Greater;
-        let block = self
-            .blocks
-            .partition_point(|b| !is_after(b))
-            .saturating_sub(1);
-        let slots = self.blocks.get(block).map_or(&[][..], Vec::as_slice);
-        slots
-            .binary_search_by(|slot| order(*slot))
+    /// Where the child is for which `order` says equal; its name has this print.
+    pub fn find(&self, print: u32, order: impl Fn(SlotId) -> Ordering) -> Option<Position> {
+        let block = self.block_of(&order);
+        let Block { slots, prints } = self.blocks.get(block)?;
+        let same = prints.iter().enumerate().filter(|(_, p)| **p == print);
+        same.map(|(at, _)| at)
+            .find(|at| order(slots[*at]) == Ordering::Equal)
             .map(|at| Position { block, at })
-            .map_err(|at| Position { block, at })
     }
 
-    pub fn insert(&mut self, position: Position, slot: SlotId) {
+    /// Where a child that is not there would be.
+    pub fn place(&self, order: impl Fn(SlotId) -> Ordering) -> Position {
+        let block = self.block_of(&order);
+        let at = self.blocks.get(block).map_or(0, |b| {
+            b.slots
+                .partition_point(|slot| order(*slot) == Ordering::Less)
+        });
+        Position { block, at }
+    }
+
+    /// The last block that does not begin behind the name, or the first.
+    fn block_of(&self, order: impl Fn(SlotId) -> Ordering) -> usize {
+        let begins = |b: &Block| order(b.slots[0]) != Ordering::Greater;
+        match self.blocks.len() {
+            0 | 1 => 0,
+            _ => self.blocks.partition_point(begins).saturating_sub(1),
+        }
+    }
+
+    pub fn insert(&mut self, position: Position, print: u32, slot: SlotId) {
         self.len += 1;
         let Some(block) = self.blocks.get_mut(position.block) else {
-            self.blocks.push(vec![slot]);
+            self.blocks.push(Block {
+                slots: vec![slot],
+                prints: vec![print],
+            });
             return;
         };
-        block.insert(position.at, slot);
-        if block.len() > BLOCK_MAX {
+        block.slots.insert(position.at, slot);
+        block.prints.insert(position.at, print);
+        if block.slots.len() > BLOCK_MAX {
             // Who appends, as sequential names do, leaves full blocks behind.
             let is_append = position.at == BLOCK_MAX;
-            let tail = block.split_off(if is_append { BLOCK_MAX } else { BLOCK_MAX / 2 });
-            block.shrink_to_fit();
+            let keep = if is_append { BLOCK_MAX } else { BLOCK_MAX / 2 };
+            let tail = Block {
+                slots: block.slots.split_off(keep),
+                prints: block.prints.split_off(keep),
+            };
+            block.slots.shrink_to_fit();
+            block.prints.shrink_to_fit();
             self.blocks.insert(position.block + 1, tail);
         }
     }
 
     pub fn remove(&mut self, position: Position) {
         self.len -= 1;
-        let block = position.block;
-        self.blocks[block].remove(position.at);
-        let next_len = self.blocks.get(block + 1).map_or(0, Vec::len);
-        if self.blocks[block].is_empty() {
-            self.blocks.remove(block);
-        } else if next_len > 0 && self.blocks[block].len() + next_len <= BLOCK_MAX / 2 {
-            let next = self.blocks.remove(block + 1);
-            self.blocks[block].extend(next);
+        let at = position.block;
+        self.blocks[at].slots.remove(position.at);
+        self.blocks[at].prints.remove(position.at);
+        let left = self.blocks[at].slots.len();
+        let next = self.blocks.get(at + 1).map_or(0, |b| b.slots.len());
+        if left == 0 {
+            self.blocks.remove(at);
+        } else if next > 0 && left + next <= BLOCK_MAX / 2 {
+            let next = self.blocks.remove(at + 1);
+            self.blocks[at].slots.extend(next.slots);
+            self.blocks[at].prints.extend(next.prints);
         }
     }
 }
@@ -96,17 +136,20 @@ mod tests {
         for round in 0..40_000 {
             // Mostly growing, then mostly shrinking.
             let slot = rng.range(0, 6000) as SlotId;
-            let found = children.find(|s| s.cmp(&slot));
-            assert_eq!(found.is_ok(), model.contains(&slot));
+            // Prints that collide often.
+            let print = slot % 7;
+            let found = children.find(print, |s| s.cmp(&slot));
+            assert_eq!(found.is_some(), model.contains(&slot));
             let is_growing = !rng.one_in(if round < 20_000 { 4 } else { 1 });
             match found {
-                Ok(position) if !is_growing => {
+                Some(position) if !is_growing => {
                     assert_eq!(children.get(position), slot);
                     children.remove(position);
                     model.remove(&slot);
                 }
-                Err(position) if is_growing => {
-                    children.insert(position, slot);
+                None if is_growing => {
+                    let position = children.place(|s| s.cmp(&slot));
+                    children.insert(position, print, slot);
                     model.insert(slot);
                 }
                 _ => {}
@@ -116,13 +159,13 @@ mod tests {
         assert!(model.len() < 1000, "the second half removed most");
         assert!(children.iter().eq(model.iter().copied()));
         assert!(
-            children
-                .blocks
-                .iter()
-                .all(|b| (1..=BLOCK_MAX).contains(&b.len()))
+            children.blocks.iter().all(
+                |b| (1..=BLOCK_MAX).contains(&b.slots.len()) && b.slots.len() == b.prints.len()
+            )
         );
         for slot in model {
-            children.remove(children.find(|s| s.cmp(&slot)).expect("it is there"));
+            let position = children.find(slot % 7, |s| s.cmp(&slot));
+            children.remove(position.expect("it is there"));
         }
         assert!(children.blocks.is_empty());
     }
@@ -131,8 +174,7 @@ mod tests {
     fn appending_fills_blocks() {
         let mut children = Children::default();
         for slot in 0..10_000 {
-            let at = children.find(|s| s.cmp(&slot)).expect_err("it is new");
-            children.insert(at, slot);
+            children.insert(children.place(|s| s.cmp(&slot)), 0, slot);
         }
         assert_eq!(children.blocks.len(), 10_000_usize.div_ceil(BLOCK_MAX));
         assert!(children.iter().eq(0..10_000));

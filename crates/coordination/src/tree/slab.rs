@@ -2,7 +2,8 @@
 //! bytes. A map from path to node would hold every prefix of every path once more.
 
 use super::acl_table::AclId;
-use super::children::{Children, Position};
+use super::children::{Children, Position, print};
+use std::cmp::Ordering;
 use twox_hash::XxHash64;
 
 /// Number of a slot. Depends on history: never in a digest, a reply or a decision.
@@ -113,7 +114,7 @@ impl Slab {
     /// The child of that name.
     pub fn child(&self, parent: SlotId, name: &str) -> Option<SlotId> {
         let children = self.node(parent).children.as_ref()?;
-        let position = self.find(children, name).ok()?;
+        let position = self.find(children, name)?;
         Some(children.get(position))
     }
 
@@ -131,14 +132,16 @@ impl Slab {
         let parent = node.parent;
         let none = Children::default();
         let children = self.node(parent).children.as_deref().unwrap_or(&none);
-        match self.find(children, &node.name) {
-            Ok(_) => false,
-            Err(position) => {
-                let children = &mut self.node_mut(parent).children;
-                children.get_or_insert_default().insert(position, slot);
-                true
-            }
+        if self.find(children, &node.name).is_some() {
+            return false;
         }
+        let position = children.place(|slot| self.order(slot, &node.name));
+        let print = print(&node.name);
+        let children = &mut self.node_mut(parent).children;
+        children
+            .get_or_insert_default()
+            .insert(position, print, slot);
+        true
     }
 
     /// Undoes [`Self::link`], while the node is still in its slot.
@@ -147,7 +150,7 @@ impl Slab {
         let parent = node.parent;
         let siblings = self.node(parent).children.as_ref();
         let position = siblings
-            .and_then(|c| self.find(c, &node.name).ok())
+            .and_then(|c| self.find(c, &node.name))
             .expect("the child is linked");
         let children = &mut self.node_mut(parent).children;
         let siblings = children.as_mut().expect("it was found there");
@@ -157,8 +160,12 @@ impl Slab {
         }
     }
 
-    fn find(&self, children: &Children, name: &str) -> Result<Position, Position> {
-        children.find(|slot| (*self.node(slot).name).cmp(name))
+    fn find(&self, children: &Children, name: &str) -> Option<Position> {
+        children.find(print(name), |slot| self.order(slot, name))
+    }
+
+    fn order(&self, slot: SlotId, name: &str) -> Ordering {
+        (*self.node(slot).name).cmp(name)
     }
 
     /// Puts a node into a free slot.
