@@ -1,0 +1,104 @@
+//! `bench`: this product and a peer, on the same machine, alternately, with the same client.
+//!
+//! [`load`] is the client, [`systems`] starts and measures servers, [`zookeeper`] and [`memory`] are the
+//! comparisons. Figures depend on the machine, above all on its disk: compare ratios only.
+
+mod load;
+mod memory;
+mod systems;
+mod zookeeper;
+
+use clap::Subcommand;
+
+/// What can be compared.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Throughput, latency, CPU, memory, start-up and failover, beside Debian's ZooKeeper where it is installed.
+    Zookeeper {
+        /// Length of each measurement in seconds.
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        /// Rounds; medians are told.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// How often the leader of three is killed.
+        #[arg(long, default_value_t = 5)]
+        kills: usize,
+        /// Measure only one of them: `althing` or `zookeeper`.
+        #[arg(long)]
+        only: Option<String>,
+        /// Print JSON in place of the table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Memory for a million small nodes and 10,000 open sessions.
+    Memory {
+        /// Nodes to create.
+        #[arg(long, default_value_t = 1_000_000)]
+        znodes: usize,
+        /// Sessions to hold open.
+        #[arg(long, default_value_t = 10_000)]
+        sessions: usize,
+        /// Measure only one of them: `althing` or `zookeeper`.
+        #[arg(long)]
+        only: Option<String>,
+        /// Print JSON in place of the table.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs one comparison. False when a floor was missed.
+pub fn run(what: &Bench) -> Result<bool, String> {
+    match what {
+        Bench::Zookeeper {
+            seconds,
+            rounds,
+            kills,
+            only,
+            json,
+        } => {
+            let options = zookeeper::Options {
+                seconds: *seconds,
+                rounds: (*rounds).max(1),
+                kills: *kills,
+                json: *json,
+            };
+            zookeeper::run(&options, &systems::chosen(only.as_deref())?)
+        }
+        Bench::Memory {
+            znodes,
+            sessions,
+            only,
+            json,
+        } => memory::run(
+            *znodes,
+            *sessions,
+            *json,
+            &systems::chosen(only.as_deref())?,
+        ),
+    }
+}
+
+/// The middle value; of two, the mean. NaN when there is none.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_of_odd_even_and_none() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+}

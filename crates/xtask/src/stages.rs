@@ -1,0 +1,330 @@
+//! `test`: stages in their order, each with a budget (told when exceeded) and a limit (ended when exceeded).
+
+use crate::process::{self, Outcome};
+use crate::results::{self, Results, Tests, Verdict};
+use crate::{mission, root, target, verify};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+struct Stage {
+    name: &'static str,
+    /// Seconds that it should take on two cores with everything built.
+    budget_s: u64,
+    run: fn(&Plan) -> Result<Tests, String>,
+}
+
+/// What a run was asked for.
+struct Plan {
+    /// Long versions.
+    all: bool,
+}
+
+impl Plan {
+    /// Seconds after which a stage counts as hung.
+    fn limit(&self, short_s: u64, long_s: u64) -> Duration {
+        Duration::from_secs(if self.all { long_s } else { short_s })
+    }
+}
+
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "verify",
+        budget_s: 120,
+        run: verify_stage,
+    },
+    Stage {
+        name: "unit",
+        budget_s: 180,
+        run: unit,
+    },
+    Stage {
+        name: "lab",
+        budget_s: 120,
+        run: lab,
+    },
+    Stage {
+        name: "clients-python",
+        budget_s: 180,
+        run: clients_python,
+    },
+    Stage {
+        name: "clients-java",
+        budget_s: 120,
+        run: clients_java,
+    },
+    Stage {
+        name: "faults",
+        budget_s: 300,
+        run: faults,
+    },
+];
+
+/// Runs the stages named (all when none is) and prints a table of times and the sum of results.
+pub fn run(names: &[String], all: bool) -> Result<bool, String> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| STAGES.iter().all(|stage| stage.name != **name))
+    {
+        let known: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+        return Err(format!(
+            "no stage {unknown:?}; there are {}",
+            known.join(", ")
+        ));
+    }
+    let plan = Plan { all };
+    let mut results = Results::load();
+    let mut table = Vec::new();
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for stage in STAGES
+        .iter()
+        .filter(|stage| names.is_empty() || names.iter().any(|n| n == stage.name))
+    {
+        println!("=== {}", stage.name);
+        let began = Instant::now();
+        let tests = (stage.run)(&plan).unwrap_or_else(|why| {
+            println!("{}: {why}", stage.name);
+            single(stage.name, Verdict::Failed)
+        });
+        let took_s = began.elapsed().as_secs_f64();
+        let (p, f, s) = results::count(&tests);
+        for (name, _) in tests
+            .iter()
+            .filter(|(_, verdict)| **verdict == Verdict::Failed)
+        {
+            println!("FAILED {}: {name}", stage.name);
+        }
+        (passed, failed, skipped) = (passed + p, failed + f, skipped + s);
+        table.push((stage, took_s, p, f, s));
+        results.0.insert(stage.name.to_owned(), tests);
+        results.save()?;
+    }
+    println!(
+        "\n{:<16} {:>8} {:>8} {:>7} {:>7} {:>8}",
+        "stage", "seconds", "budget", "passed", "failed", "skipped"
+    );
+    for (stage, took_s, p, f, s) in &table {
+        let over = if *took_s > stage.budget_s as f64 && !all {
+            "  OVER BUDGET"
+        } else {
+            ""
+        };
+        println!(
+            "{:<16} {took_s:>8.1} {:>8} {p:>7} {f:>7} {s:>8}{over}",
+            stage.name, stage.budget_s
+        );
+    }
+    if !mission::is_current(&root()) {
+        println!("docs/mission.md does not tell these results: run cargo xtask fix");
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(failed == 0)
+}
+
+fn single(name: &str, verdict: Verdict) -> Tests {
+    Tests::from([(name.to_owned(), verdict)])
+}
+
+/// A stage that is one program: its tests, and the program's own end as one more when that is bad.
+fn with_end(name: &str, mut tests: Tests, outcome: &Outcome) -> Tests {
+    let none_failed = results::count(&tests).1 == 0;
+    if outcome.hung {
+        println!("{name}: HUNG: ended after its limit");
+        tests.insert(format!("{name} (ended after its limit)"), Verdict::Failed);
+    } else if !outcome.ok && none_failed {
+        tests.insert(format!("{name} (exit code)"), Verdict::Failed);
+    } else if tests.is_empty() {
+        tests.insert(format!("{name} (no test ran)"), Verdict::Failed);
+    }
+    tests
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(root());
+    command
+}
+
+fn verify_stage(_: &Plan) -> Result<Tests, String> {
+    let verdict = if verify::run()? {
+        Verdict::Passed
+    } else {
+        Verdict::Failed
+    };
+    Ok(single("verify", verdict))
+}
+
+fn unit(plan: &Plan) -> Result<Tests, String> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    let outcome = process::run(&mut command, plan.limit(1800, 3600), false)?;
+    Ok(with_end(
+        "unit",
+        results::from_cargo(&outcome.output),
+        &outcome,
+    ))
+}
+
+/// Builds what the other stages start; the same profile and features as the tests', so nothing is built twice.
+fn build() -> Result<PathBuf, String> {
+    let outcome = process::run(
+        cargo().args(["build", "--workspace", "--quiet"]),
+        Duration::from_secs(1800),
+        false,
+    )?;
+    let binary = target().join("debug/althing");
+    match outcome.ok {
+        true => Ok(binary),
+        false => Err("cargo build failed".into()),
+    }
+}
+
+fn lab(plan: &Plan) -> Result<Tests, String> {
+    let binary = build()?;
+    let seeds = if plan.all { "3000" } else { "300" };
+    let mut command = Command::new(binary);
+    command
+        .args(["lab", "cluster", "--seeds", seeds, "--jobs", "2"])
+        .current_dir(root());
+    let outcome = process::run(&mut command, plan.limit(600, 6000), false)?;
+    let verdict = if outcome.ok {
+        Verdict::Passed
+    } else {
+        Verdict::Failed
+    };
+    Ok(with_end(
+        "lab",
+        single("lab_cluster_seeds", verdict),
+        &outcome,
+    ))
+}
+
+/// The Python of a virtual environment under the target directory with exactly the packages that the tests pin.
+fn python() -> Result<PathBuf, String> {
+    let environment = target().join("venv");
+    let python = environment.join("bin/python");
+    let pins = root().join("tests/python/requirements.txt");
+    let stamp = environment.join("requirements.installed");
+    let wanted = std::fs::read_to_string(&pins)
+        .map_err(|e| format!("cannot read {}: {e}", pins.display()))?;
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    let limit = Duration::from_secs(300);
+    let made = process::run(
+        Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(&environment),
+        limit,
+        true,
+    )?;
+    if !made.ok {
+        return Err(format!(
+            "cannot make {}: {}",
+            environment.display(),
+            made.output
+        ));
+    }
+    let mut pip = Command::new(&python);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-r",
+    ])
+    .arg(&pins);
+    let installed = process::run(&mut pip, limit, true)?;
+    if !installed.ok {
+        return Err(format!("pip install failed: {}", installed.output));
+    }
+    std::fs::write(&stamp, wanted).map_err(|e| format!("cannot write {}: {e}", stamp.display()))?;
+    Ok(python)
+}
+
+/// Runs files of pytest against the binary and reads what came of each test.
+fn pytest(
+    stage: &str,
+    files: &[&str],
+    limit: Duration,
+    environment: &[(&str, String)],
+) -> Result<Tests, String> {
+    let binary = build()?;
+    let report = target().join(format!("{stage}.xml"));
+    let _ = std::fs::remove_file(&report); // a report of an earlier run must not pass for this one's
+    let mut command = Command::new(python()?);
+    command.args([
+        "-m",
+        "pytest",
+        "-c",
+        "tests/python/pytest.ini",
+        "--rootdir",
+        "tests/python",
+    ]);
+    command.arg(format!("--junitxml={}", report.display()));
+    command.arg(format!(
+        "--basetemp={}",
+        target().join("pytest").join(stage).display()
+    ));
+    command.args(files).current_dir(root());
+    command
+        .env("ALTHING_BIN", binary)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("ALTHING_TARGET", target());
+    command.envs(environment.iter().map(|(key, value)| (*key, value)));
+    std::fs::create_dir_all(target().join("pytest"))
+        .map_err(|e| format!("cannot make a directory: {e}"))?;
+    let outcome = process::run(&mut command, limit, false)?;
+    let tests = match outcome.hung {
+        true => Tests::new(),
+        false => results::read_junit(&report)?,
+    };
+    Ok(with_end(stage, tests, &outcome))
+}
+
+fn clients_python(plan: &Plan) -> Result<Tests, String> {
+    let files = [
+        "tests/python/test_kazoo_recipes.py",
+        "tests/python/test_protocol.py",
+        "tests/python/test_people.py",
+    ];
+    pytest("clients-python", &files, plan.limit(900, 900), &[])
+}
+
+fn faults(plan: &Plan) -> Result<Tests, String> {
+    let seconds =
+        std::env::var("FAULT_SECONDS").unwrap_or(if plan.all { "900" } else { "60" }.into());
+    pytest(
+        "faults",
+        &["tests/python/test_faults.py"],
+        plan.limit(1200, 4000),
+        &[("FAULT_SECONDS", seconds)],
+    )
+}
+
+fn clients_java(plan: &Plan) -> Result<Tests, String> {
+    for (program, flag) in [("java", "-version"), ("mvn", "-version")] {
+        if !process::present(program, flag) {
+            println!(
+                "!!! SKIPPED: clients-java: {program} is not installed (Debian: default-jdk-headless, maven)"
+            );
+            return Ok(single("clients-java", Verdict::Skipped));
+        }
+    }
+    let mut maven = Command::new("mvn");
+    maven.args(["-q", "-B", "-f", "tests/java/pom.xml", "compile"]);
+    maven
+        .arg(format!("-Dout={}", target().join("java").display()))
+        .current_dir(root());
+    let built = process::run(&mut maven, Duration::from_secs(600), false)?;
+    if !built.ok {
+        return Err("Maven could not build tests/java".into());
+    }
+    pytest(
+        "clients-java",
+        &["tests/python/test_java.py"],
+        plan.limit(600, 600),
+        &[],
+    )
+}
