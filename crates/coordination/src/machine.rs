@@ -441,9 +441,17 @@ impl Machine for Coordination {
         self.tree.abort_snapshot();
     }
 
-    /// The state served stays the old one until [`Machine::finish_restore`] has found the new one whole.
+    /// The state served stays the old one until [`Machine::finish_restore`] has found the new one whole. A
+    /// first chunk begins anew; after an error, so must the caller.
     fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {
-        self.restoring.get_or_insert_default().chunk(chunk)
+        if Restore::is_first(chunk) {
+            self.restoring = None;
+        }
+        let result = self.restoring.get_or_insert_default().chunk(chunk);
+        if result.is_err() {
+            self.restoring = None;
+        }
+        result
     }
 
     fn finish_restore(&mut self) -> Result<(), String> {

@@ -43,6 +43,12 @@ impl Default for Restore {
 }
 
 impl Restore {
+    /// True for the chunk that a snapshot begins with.
+    pub fn is_first(chunk: &[u8]) -> bool {
+        let mut r = Reader::new(chunk);
+        r.u16().and_then(|_| r.u32()) == Ok(0)
+    }
+
     /// Takes the next chunk.
     pub fn chunk(&mut self, chunk: &[u8]) -> Result<(), String> {
         let number = self.chunks;

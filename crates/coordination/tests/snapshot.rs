@@ -5,7 +5,7 @@ use base::{CoreAddress, CoreId, Machine, NodeId, Rng, SessionId, SnapshotPoll, S
 use bytes::Bytes;
 use coordination::{
     Acl, Command, Coordination, CreateMode, Envelope, Identity, Origin, Output, Principal, Query,
-    TreeOp, Unit,
+    Reply, TreeOp, Unit,
 };
 
 struct Driver {
@@ -35,9 +35,21 @@ impl Driver {
             seed: self.rng.next_u64(),
         };
         let unit = Unit { envelope, command };
+        let before = (self.machine.zxid(), self.machine.tree_digest());
         self.machine
             .apply_unit(stamp, unit, &mut out)
             .expect("known");
+        let is_refusal = |o: &Output| {
+            let Output::Reply { reply, .. } = o else {
+                return false;
+            };
+            matches!(reply, Reply::Write(Err(_)) | Reply::Multi(Err(_)))
+        };
+        if out.iter().any(is_refusal) {
+            let after = (self.machine.zxid(), self.machine.tree_digest());
+            assert_eq!(after, before, "a refused unit left a trace");
+            assert_eq!(out.len(), 1, "a refused unit told of events");
+        }
         for output in out {
             match output {
                 Output::SessionOpened { session, .. } => self.sessions.push((session, 0)),
@@ -370,4 +382,66 @@ fn planted_snapshot_without_old_images_is_refused_on_restore() {
         refused += usize::from(restore(&chunks).is_err());
     }
     assert_eq!(refused, 20);
+}
+
+#[test]
+fn snapshot_after_a_failed_one_is_restored() {
+    let mut driver = Driver::new(9);
+    for _ in 0..500 {
+        driver.step();
+    }
+    let chunks = driver.snapshot(1000, 0);
+    let mut machine = Coordination::new();
+    let empty = machine.digest();
+    machine.restore(&chunks[0]).expect("the first");
+    machine
+        .restore(&chunks[2])
+        .expect_err("the second is missing");
+    machine.restore(&chunks[1]).expect_err("begin anew");
+    assert_eq!(
+        machine.digest(),
+        empty,
+        "what is served is still the old state"
+    );
+    machine.restore(&chunks[0]).expect("the first");
+    chunks
+        .iter()
+        .for_each(|c| machine.restore(c).expect("anew"));
+    machine.finish_restore().expect("whole");
+    assert_eq!(machine.digest(), driver.machine.digest());
+}
+
+/// Format 1 of snapshots, kept for ever: later versions must read it.
+#[test]
+fn snapshot_of_format_1_is_read_for_ever() {
+    let mut driver = Driver::new(77);
+    for _ in 0..60 {
+        driver.step();
+    }
+    let hex = |chunk: &Vec<u8>| chunk.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let chunks: Vec<String> = driver.snapshot(800, 0).iter().map(hex).collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshot_v1.hex");
+    #[allow(clippy::disallowed_methods)] // a switch for people
+    if std::env::var("UPDATE_GOLDEN").is_ok() {
+        std::fs::write(path, chunks.join("\n") + "\n").expect("writable");
+    }
+    let golden = std::fs::read_to_string(path).expect("the file is there");
+    let bytes = |line: &str| -> Vec<u8> {
+        let digits: Vec<u8> = line
+            .chars()
+            .map(|c| c.to_digit(16).expect("hex") as u8)
+            .collect();
+        digits
+            .chunks(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect()
+    };
+    let golden: Vec<Vec<u8>> = golden.lines().map(bytes).collect();
+    let restored = restore(&golden).expect("format 1 is known");
+    assert_eq!(picture(&restored), picture(&driver.machine));
+    assert_eq!(
+        golden.iter().map(hex).collect::<Vec<_>>(),
+        chunks,
+        "the form has changed: raise FORMAT"
+    );
 }
