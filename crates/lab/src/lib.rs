@@ -1,1 +1,31 @@
-//! (being laid out)
+//! The laboratory: whole nodes under one simulated clock, network and disk, with clients, faults and
+//! checkers. A run is a pure function of its seed and options.
+//!
+//! Reading order: [`run()`] (one run and its phases), `world` (the queue of occurrences), `network`, `disk`
+//! and `clock` (what nodes stand on), `client` and `workload` (who asks), `faults` and `inject` (what goes
+//! wrong), `history` (what was seen) and `check` (what is wrong with it).
+
+#![warn(missing_docs)]
+
+mod check;
+mod cli;
+mod client;
+mod clock;
+mod disk;
+mod dump;
+mod faults;
+mod history;
+mod inject;
+mod network;
+mod process;
+mod protocol;
+mod run;
+mod trace;
+mod workload;
+mod world;
+#[cfg(test)]
+mod world_tests;
+
+pub use cli::{ClusterArgs, cluster};
+pub use faults::{Faults, Name};
+pub use run::{Options, Report, run};

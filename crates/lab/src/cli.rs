@@ -1,0 +1,153 @@
+//! `althing lab cluster`.
+
+use crate::faults::Faults;
+use crate::run::{Options, Report, run};
+use clap::Args;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
+
+/// Whole nodes under simulated faults.
+#[derive(Args, Clone, Debug)]
+pub struct ClusterArgs {
+    /// Repeat the run of this seed
+    #[arg(long, conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// Run this many seeds, one after the other
+    #[arg(long)]
+    pub seeds: Option<u64>,
+    /// First of the seeds
+    #[arg(long, default_value_t = 1)]
+    pub from: u64,
+    /// Members at the start
+    #[arg(long, default_value_t = 3)]
+    pub nodes: usize,
+    /// Clients with a session each
+    #[arg(long, default_value_t = 4)]
+    pub clients: usize,
+    /// How long faults go on, in simulated milliseconds
+    #[arg(long, default_value_t = 12_000)]
+    pub duration_ms: u64,
+    /// Journal lanes of each node
+    #[arg(long, default_value_t = 1)]
+    pub lanes: u16,
+    /// all, none, or some of: crash,blackout,pause,partition,streams,connections,slow,full,fail,clock,wipe,flip,lose,rot,members,transfer,snapshot
+    #[arg(long, default_value = "all")]
+    pub faults: Faults,
+    /// Runs at the same time [default: one for each processor]
+    #[arg(long)]
+    pub jobs: Option<usize>,
+    /// Print every event and action
+    #[arg(long)]
+    pub trace: bool,
+}
+
+impl ClusterArgs {
+    fn options(&self, seed: u64) -> Options {
+        Options {
+            seed,
+            nodes: self.nodes.clamp(1, 9),
+            clients: self.clients.clamp(1, 64),
+            duration_ms: self.duration_ms,
+            faults: self.faults.clone(),
+            lanes: self.lanes.clamp(1, 16),
+            trace: self.trace,
+        }
+    }
+
+    fn repeat(&self, seed: u64) -> String {
+        let default = Options::default();
+        let mut command = format!("althing lab cluster --seed {seed}");
+        if self.nodes != default.nodes {
+            command += &format!(" --nodes {}", self.nodes);
+        }
+        if self.clients != default.clients {
+            command += &format!(" --clients {}", self.clients);
+        }
+        if self.duration_ms != default.duration_ms {
+            command += &format!(" --duration-ms {}", self.duration_ms);
+        }
+        if self.lanes != default.lanes {
+            command += &format!(" --lanes {}", self.lanes);
+        }
+        if self.faults != default.faults {
+            command += &format!(" --faults {}", self.faults);
+        }
+        command
+    }
+}
+
+/// Runs the seeds of `args` and prints what came of them. Failure when any seed failed.
+pub fn cluster(args: &ClusterArgs) -> ExitCode {
+    let (from, count) = match args.seed {
+        Some(seed) => (seed, 1),
+        None => (args.from, args.seeds.unwrap_or(1)),
+    };
+    let jobs = args
+        .jobs
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
+        .clamp(1, 64);
+    let begun = Instant::now();
+    let next = AtomicU64::new(from);
+    let (sender, receiver) = mpsc::channel();
+    let (mut failed, mut events, mut simulated_ms) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from.saturating_add(count) {
+                        return;
+                    }
+                    if sender.send(run(&args.options(seed))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for report in receiver {
+            events += report.events;
+            simulated_ms += report.simulated_ms;
+            failed += u64::from(!report.violations.is_empty());
+            print_report(args, &report, count == 1);
+        }
+    });
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{count} seed(s) from {from}: {failed} failed; {events} events, {} simulated s in {seconds:.1} s \
+         ({:.0} events/s)",
+        simulated_ms / 1000,
+        events as f64 / seconds
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn print_report(args: &ClusterArgs, report: &Report, always: bool) {
+    const VIOLATIONS_SHOWN_MAX: usize = 12;
+    if report.violations.is_empty() && !always {
+        return;
+    }
+    println!(
+        "seed {}: trace {:016x}, {} events, {} of {} requests answered, {} violation(s)",
+        report.seed,
+        report.trace_hash,
+        report.events,
+        report.operations.1,
+        report.operations.0,
+        report.violations.len()
+    );
+    for violation in report.violations.iter().take(VIOLATIONS_SHOWN_MAX) {
+        println!("  {violation}");
+    }
+    if !report.violations.is_empty() {
+        println!("  repeat: {}", args.repeat(report.seed));
+    }
+}

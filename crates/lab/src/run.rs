@@ -1,0 +1,618 @@
+//! One run: a cluster, clients, faults; then healing, a last look, and the checkers.
+
+use crate::check;
+use crate::client::{Client, Context};
+use crate::dump::Dumper;
+use crate::faults::{self, Faults, Planned};
+use crate::history::{History, Op, OperationId};
+use crate::process::boot_core;
+use crate::trace::Trace;
+use crate::workload::{Intentions, foundation};
+use crate::world::{News, World};
+use base::Rng;
+use node::{AdminCommand, AdminReply, CoreConfig, RequestId, Status};
+use std::collections::BTreeMap;
+
+const SETTLE_US: u64 = 3_000_000;
+const PROBE_EVERY_US: u64 = 250_000;
+/// Time within which everything must work again once all faults are healed.
+const HEAL_US: u64 = 30_000_000;
+const EVENTS_MAX: u64 = 60_000_000;
+const OUTSTANDING_MAX: usize = 8;
+
+/// What a run is made from. Equal options give equal runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Members at the start.
+    pub nodes: usize,
+    /// Clients with a session each.
+    pub clients: usize,
+    /// How long faults go on, in simulated milliseconds.
+    pub duration_ms: u64,
+    /// Which faults.
+    pub faults: Faults,
+    /// Journal lanes of each node.
+    pub lanes: u16,
+    /// Print every event and action.
+    pub trace: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            nodes: 3,
+            clients: 4,
+            duration_ms: 12_000,
+            faults: Faults::All,
+            lanes: 1,
+            trace: false,
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Over every event delivered and action taken.
+    pub trace_hash: u64,
+    /// Events and actions.
+    pub events: u64,
+    /// Requests that clients sent, and those that were answered.
+    pub operations: (usize, usize),
+    /// Simulated time in milliseconds.
+    pub simulated_ms: u64,
+    /// What the checkers object to; empty when all is well.
+    pub violations: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Alarm {
+    Client(usize),
+    Dumper(usize),
+    Fault(usize),
+    Unblock,
+    RotElect {
+        victim: usize,
+        other: usize,
+        lose: bool,
+    },
+    SlowEnds(usize),
+    FullEnds(usize),
+    FailEnds(usize, u64),
+    Probe,
+    Join(usize),
+    Leave(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Setup,
+    Work,
+    /// Faults have ended; every client must get a write through.
+    Heal,
+    /// Nothing new but the last look.
+    Look,
+    /// Sessions that were left behind run out.
+    Quiet,
+    Dump,
+    Done,
+}
+
+#[derive(Debug)]
+struct Player {
+    client: Client,
+    intentions: Intentions,
+    /// The setup's next node, or the last write or look under way.
+    pending: Vec<OperationId>,
+    progress: usize,
+    done: bool,
+}
+
+pub(crate) struct Run {
+    pub(crate) world: World,
+    pub(crate) history: History,
+    players: Vec<Player>,
+    dumpers: Vec<Dumper>,
+    /// Node numbers of those that are members, as far as the run knows.
+    pub(crate) members: Vec<usize>,
+    /// A node whose log was lost and that does not serve again yet, and the life in which it must.
+    pub(crate) victim: Option<(usize, u64)>,
+    pub(crate) joining: Option<usize>,
+    pub(crate) leaving: Option<usize>,
+    pub(crate) violations: Vec<String>,
+    /// Until when a node may stop because of its disk.
+    pub(crate) excused_until_us: BTreeMap<usize, u64>,
+    pub(crate) rng: Rng,
+    pub(crate) initial: usize,
+    pub(crate) template: CoreConfig,
+    pub(crate) statuses: BTreeMap<usize, (u64, u64, Status)>,
+    asked: BTreeMap<RequestId, (usize, u64)>,
+    leaders: BTreeMap<(String, u64), String>,
+    schedule: Vec<Planned>,
+    alarms: BTreeMap<u64, Alarm>,
+    next_alarm: u64,
+    phase: Phase,
+    phase_since_us: u64,
+    faults_end_us: u64,
+}
+
+/// Where node `number` is reached.
+pub(crate) fn address(number: usize) -> String {
+    format!("10.0.0.{}:7401", number + 1)
+}
+
+/// Runs once.
+pub fn run(options: &Options) -> Report {
+    let outcome = std::panic::catch_unwind(|| run_inner(options));
+    outcome.unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_default();
+        Report {
+            seed: options.seed,
+            trace_hash: 0,
+            events: 0,
+            operations: (0, 0),
+            simulated_ms: 0,
+            violations: vec![format!("panic: {words}")],
+        }
+    })
+}
+
+fn run_inner(options: &Options) -> Report {
+    let mut run = Run::new(options);
+    run.play();
+    let mut violations = std::mem::take(&mut run.violations);
+    violations.extend(check::all(&run.history));
+    let operations = &run.history.operations;
+    Report {
+        seed: options.seed,
+        trace_hash: run.world.trace.hash(),
+        events: run.world.trace.events,
+        operations: (
+            operations.len(),
+            operations.iter().filter(|o| o.reply.is_some()).count(),
+        ),
+        simulated_ms: run.world.now_us / 1000,
+        violations,
+    }
+}
+
+impl Run {
+    fn new(options: &Options) -> Self {
+        let seed = Rng::new(options.seed ^ 0x616c_7468_696e_6721);
+        let mut shape = seed.fork(1);
+        let world = World::new(
+            seed.fork(2).next_u64(),
+            boot_core,
+            Trace::new(options.trace),
+        );
+        let template = CoreConfig {
+            lanes: options.lanes,
+            initial_members: (0..options.nodes).map(address).collect(),
+            snapshot_log_bytes: [8 << 10, 64 << 10, 64 << 20][shape.range(0, 3) as usize],
+            ..CoreConfig::default()
+        };
+        let padding = [0, 0, 200, 2_000][shape.range(0, 4) as usize];
+        let faults_end_us = SETTLE_US + options.duration_ms * 1000;
+        let mut run = Self {
+            world,
+            history: History::default(),
+            players: Vec::new(),
+            dumpers: Vec::new(),
+            members: (0..options.nodes).collect(),
+            victim: None,
+            joining: None,
+            leaving: None,
+            violations: Vec::new(),
+            excused_until_us: BTreeMap::new(),
+            rng: seed.fork(3),
+            initial: options.nodes,
+            template,
+            statuses: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            schedule: faults::schedule(&seed.fork(4), &options.faults, SETTLE_US, faults_end_us),
+            alarms: BTreeMap::new(),
+            next_alarm: 1,
+            phase: Phase::Setup,
+            phase_since_us: 0,
+            faults_end_us,
+        };
+        for number in 0..options.nodes {
+            let mut config = run.template.clone();
+            config.address = address(number);
+            run.world.add_node(config);
+            let at_us = run.rng.range(0, 300_000);
+            run.world.boot_at(at_us, number);
+        }
+        let workload = seed.fork(5);
+        for number in 0..options.clients {
+            let mut rng = workload.fork(number as u64);
+            let timeout_ms = rng.range(1_500, 6_000) as u32;
+            run.players.push(Player {
+                intentions: Intentions::new(number, rng.fork(1), padding),
+                client: Client::new(number, rng, timeout_ms),
+                pending: Vec::new(),
+                progress: 0,
+                done: false,
+            });
+            run.alarm(1_000 + number as u64, Alarm::Client(number));
+        }
+        for (i, planned) in run.schedule.clone().into_iter().enumerate() {
+            run.alarm(planned.at_us, Alarm::Fault(i));
+        }
+        run.alarm(PROBE_EVERY_US, Alarm::Probe);
+        run
+    }
+
+    pub(crate) fn alarm(&mut self, at_us: u64, alarm: Alarm) {
+        let token = self.next_alarm;
+        self.next_alarm += 1;
+        self.alarms.insert(token, alarm);
+        self.world.set_alarm(at_us, token);
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.world
+            .trace
+            .note(self.world.now_us, &format!("phase {phase:?}"));
+        self.phase = phase;
+        self.phase_since_us = self.world.now_us;
+        for player in &mut self.players {
+            player.done = false;
+            player.pending.clear();
+            player.progress = 0;
+        }
+    }
+
+    fn play(&mut self) {
+        while self.phase != Phase::Done {
+            if self.world.trace.events > EVENTS_MAX {
+                self.violations
+                    .push("the world spins: too many events".into());
+                return;
+            }
+            if let Some(news) = self.world.step(u64::MAX - 1) {
+                self.hear(news);
+            }
+            self.advance();
+        }
+    }
+
+    fn advance(&mut self) {
+        let now_us = self.world.now_us;
+        let waited_us = now_us - self.phase_since_us;
+        let all_done = self.players.iter().all(|player| player.done);
+        match self.phase {
+            Phase::Setup if self.players[0].done => self.enter(Phase::Work),
+            Phase::Work if now_us >= self.faults_end_us => {
+                self.heal();
+                self.enter(Phase::Heal);
+            }
+            Phase::Heal if all_done && self.is_whole() => self.enter(Phase::Look),
+            Phase::Look if all_done => self.enter(Phase::Quiet),
+            Phase::Quiet if waited_us > 16_000_000 => {
+                self.enter(Phase::Dump);
+                self.start_dump();
+            }
+            Phase::Dump if self.dump_is_done() => self.finish(),
+            Phase::Setup | Phase::Heal | Phase::Look | Phase::Dump if waited_us > HEAL_US => {
+                let what = self.what_is_missing();
+                self.violations.push(format!(
+                    "no progress within {} s in phase {:?}: {what}",
+                    HEAL_US / 1_000_000,
+                    self.phase
+                ));
+                self.phase = Phase::Done;
+            }
+            _ => {}
+        }
+    }
+
+    /// Every member serves and no change of membership is under way.
+    fn is_whole(&self) -> bool {
+        self.victim.is_none()
+            && self.joining.is_none()
+            && self.leaving.is_none()
+            && self.members.iter().all(|m| self.serves(*m))
+    }
+
+    pub(crate) fn serves(&self, node: usize) -> bool {
+        self.statuses.get(&node).is_some_and(|(_, life, status)| {
+            *life == self.world.nodes[node].life
+                && status.ready
+                && status.phase == "serving"
+                && status.tree.is_some()
+                && status
+                    .shards
+                    .iter()
+                    .all(|shard| shard.role == "leader" || shard.role == "follower")
+        })
+    }
+
+    fn what_is_missing(&self) -> String {
+        let mut words = Vec::new();
+        for (number, player) in self.players.iter().enumerate() {
+            if !player.done {
+                words.push(format!(
+                    "client {number} (connected to {:?}, ready {})",
+                    player.client.node(),
+                    player.client.is_ready()
+                ));
+            }
+        }
+        for member in &self.members {
+            if !self.serves(*member) {
+                let told = self.statuses.get(member).map(|(at_us, _, s)| {
+                    let roles: Vec<String> = s
+                        .shards
+                        .iter()
+                        .map(|s| format!("{} {} term {} {}", s.name, s.role, s.term, s.fault))
+                        .collect();
+                    format!("at {at_us} {} ({}) {roles:?}", s.phase, s.waiting_for)
+                });
+                let state = &self.world.nodes[*member].state;
+                words.push(format!(
+                    "node{member} {state:?} {}",
+                    told.unwrap_or_default()
+                ));
+            }
+        }
+        words.push(format!(
+            "victim {:?}, joining {:?}, leaving {:?}",
+            self.victim, self.joining, self.leaving
+        ));
+        words.join("; ")
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Alarm(token) => {
+                if let Some(alarm) = self.alarms.remove(&token) {
+                    self.ring(alarm);
+                }
+            }
+            News::Client(id, note) => {
+                let mut cx = Context {
+                    world: &mut self.world,
+                    history: &mut self.history,
+                    nodes: &self.members,
+                };
+                for player in &mut self.players {
+                    player.client.handle(&mut cx, id, note.clone());
+                }
+                for dumper in &mut self.dumpers {
+                    dumper.client.handle(&mut cx, id, note.clone());
+                }
+            }
+            News::Admin(request, reply) => self.admin(request, reply),
+            News::Stopped(node, reason) => self.stopped(node, &reason),
+        }
+    }
+
+    fn ring(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Client(number) => {
+                self.drive(number);
+                let think_us = self.players[number].client.rng.range(500, 40_000);
+                self.alarm(self.world.now_us + think_us, Alarm::Client(number));
+            }
+            Alarm::Dumper(number) => {
+                let mut cx = Context {
+                    world: &mut self.world,
+                    history: &mut self.history,
+                    nodes: &self.members,
+                };
+                self.dumpers[number].drive(&mut cx);
+                self.alarm(self.world.now_us + 2_000, Alarm::Dumper(number));
+            }
+            Alarm::Fault(number) => {
+                let fault = self.schedule[number].fault.clone();
+                self.inject(&fault);
+            }
+            Alarm::Probe => {
+                self.probe();
+                self.alarm(self.world.now_us + PROBE_EVERY_US, Alarm::Probe);
+            }
+            other => self.follow_up(other),
+        }
+    }
+
+    fn drive(&mut self, number: usize) {
+        let clients = self.players.len();
+        let now_us = self.world.now_us;
+        let phase = self.phase;
+        let player = &mut self.players[number];
+        let mut cx = Context {
+            world: &mut self.world,
+            history: &mut self.history,
+            nodes: &self.members,
+        };
+        let client = &mut player.client;
+        client.tick(&mut cx);
+        if !client.is_ready() || now_us < client.nap_until_us {
+            return;
+        }
+        match phase {
+            Phase::Setup => {
+                if number == 0 {
+                    player.set_up(&mut cx);
+                }
+            }
+            Phase::Work => player.work(&mut cx, clients),
+            Phase::Heal => player.insist(&mut cx, |intentions| intentions.last_write()),
+            Phase::Look => player.insist(&mut cx, |_| Intentions::last_look()),
+            Phase::Quiet | Phase::Dump | Phase::Done => {}
+        }
+    }
+
+    fn probe(&mut self) {
+        let mut nodes = self.members.clone();
+        nodes.extend(self.joining);
+        for node in nodes {
+            if self.world.is_up(node) {
+                let request = self.world.ask(node, AdminCommand::Status);
+                self.asked
+                    .insert(request, (node, self.world.nodes[node].life));
+            }
+        }
+    }
+
+    fn admin(&mut self, request: RequestId, reply: AdminReply) {
+        let AdminReply::Status(status) = reply else {
+            if self.world.trace.is_text() {
+                self.world
+                    .trace
+                    .note(self.world.now_us, &format!("admin: {reply:?}"));
+            }
+            return;
+        };
+        let Some((node, life)) = self.asked.remove(&request) else {
+            return;
+        };
+        for shard in &status.shards {
+            if shard.role == "leader" {
+                let key = (shard.name.clone(), shard.term);
+                let leader = self.leaders.entry(key).or_insert(status.node.clone());
+                if *leader != status.node {
+                    self.violations.push(format!(
+                        "{} has two leaders in term {}: {leader} and {}",
+                        shard.name, shard.term, status.node
+                    ));
+                }
+            }
+        }
+        self.statuses
+            .insert(node, (self.world.now_us, life, *status));
+        self.watch_members(node);
+    }
+
+    fn start_dump(&mut self) {
+        for member in self.members.clone() {
+            let number = self.dumpers.len();
+            let rng = self.rng.fork(5_000 + number as u64);
+            self.dumpers.push(Dumper::new(10_000 + number, member, rng));
+            self.alarm(self.world.now_us, Alarm::Dumper(number));
+        }
+    }
+
+    fn dump_is_done(&self) -> bool {
+        self.dumpers.iter().all(Dumper::is_done) && {
+            let figures = |node: &usize| {
+                self.statuses.get(node).map(|(at_us, _, status)| {
+                    let shards: Vec<_> = status
+                        .shards
+                        .iter()
+                        .map(|s| (s.name.clone(), s.applied))
+                        .collect();
+                    let fresh = *at_us > self.phase_since_us;
+                    (fresh, status.tree.as_ref().map(|tree| tree.zxid), shards)
+                })
+            };
+            let first = self.members.first().and_then(figures);
+            first.as_ref().is_some_and(|(fresh, ..)| *fresh)
+                && self.members.iter().all(|member| figures(member) == first)
+        }
+    }
+
+    fn finish(&mut self) {
+        for dumper in &mut self.dumpers {
+            self.history.trees.push((dumper.node, dumper.take()));
+        }
+        for player in &self.players {
+            if player.client.has_ghost() {
+                self.violations.push(format!(
+                    "client {}'s session moved, and its old home never closed the connection",
+                    player.client.number
+                ));
+            }
+        }
+        self.phase = Phase::Done;
+    }
+}
+
+impl Player {
+    fn set_up(&mut self, cx: &mut Context<'_>) {
+        if self.done || self.client.outstanding() > 0 {
+            return;
+        }
+        let settled = self.pending.first().is_some_and(|id| {
+            let reply = &cx.history.operations[*id].reply;
+            reply
+                .as_ref()
+                .is_some_and(|r| matches!(r.result, Ok(_) | Err(-110)))
+        });
+        if settled {
+            self.progress += 1;
+        }
+        let mut nodes = foundation();
+        if self.progress == nodes.len() {
+            self.done = true;
+            return;
+        }
+        let mut op = nodes.swap_remove(self.progress);
+        if let Op::Create { value, .. } = &mut op {
+            // Attempts of unknown outcome must be told apart.
+            *value = format!("{value}#{}", cx.history.operations.len());
+        }
+        self.pending = self.client.send(cx, vec![op]);
+    }
+
+    fn work(&mut self, cx: &mut Context<'_>, clients: usize) {
+        let now_us = cx.world.now_us;
+        let client = &mut self.client;
+        if client.outstanding() >= OUTSTANDING_MAX {
+            return;
+        }
+        if client.has_ghost() && client.rng.one_in(2) {
+            client.send_as_ghost(cx, self.intentions.as_ghost());
+        }
+        match client.rng.range(0, 1_000) {
+            0..3 => {
+                let timeout_us = u64::from(client.timeout_ms) * 1000;
+                client.nap_until_us =
+                    now_us + client.rng.range(timeout_us / 2, timeout_us * 8 / 10);
+            }
+            3..10 => client.steal(cx),
+            10..18 => {
+                let silently = client.rng.one_in(2);
+                client.abandon(cx, silently);
+            }
+            18..20 => {
+                client.send(cx, vec![Op::Close]);
+            }
+            20..40 => {
+                client.send(cx, Intentions::add_watch());
+            }
+            _ => {
+                client.send(cx, self.intentions.next(clients));
+            }
+        }
+    }
+
+    /// Sends the same until all of it is answered on one connection.
+    fn insist(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Intentions) -> Vec<Op>) {
+        if self.done || self.client.outstanding() > 0 {
+            return;
+        }
+        let answered = |id: &OperationId| {
+            let reply = &cx.history.operations[*id].reply;
+            reply
+                .as_ref()
+                .is_some_and(|r| matches!(r.result, Ok(_) | Err(-101)))
+        };
+        if !self.pending.is_empty() && self.pending.iter().all(answered) {
+            self.done = true;
+            return;
+        }
+        self.pending = self.client.send(cx, what(&mut self.intentions));
+    }
+}

@@ -1,0 +1,69 @@
+//! Every planted bug is found, and the same seeds pass without it.
+#![cfg(debug_assertions)]
+
+use base::planted::{ALL, Bug, plant};
+use lab::{Options, run};
+
+const SEEDS_MAX: u64 = 30;
+
+/// Faults under which a bug shows.
+fn faults(bug: Bug) -> &'static str {
+    match bug {
+        Bug::AcknowledgeBeforeSync => "blackout,slow",
+        Bug::VoteAfterLostLog | Bug::CutSealedFrame => "rot",
+        Bug::ApplyTwice => "streams,transfer,partition",
+        Bug::LoseWatch | Bug::EventAfterData | Bug::ServeAfterMove => "none",
+        Bug::ExpireEarly => "connections",
+        Bug::SkipGenerationCheck => "streams,connections,partition,transfer",
+        Bug::SyncWithoutReadIndex => "partition,slow",
+        Bug::SnapshotWithoutOldImage => "snapshot,blackout",
+    }
+}
+
+fn found(bug: Bug) -> Result<String, String> {
+    let options = |seed| Options {
+        seed,
+        faults: faults(bug).parse().expect("names of faults"),
+        ..Options::default()
+    };
+    for seed in 1..=SEEDS_MAX {
+        plant(Some(bug));
+        let with = run(&options(seed));
+        plant(None);
+        if let Some(violation) = with.violations.first() {
+            let without = run(&options(seed));
+            if !without.violations.is_empty() {
+                return Err(format!(
+                    "{bug:?}: seed {seed} fails without the bug too: {:?}",
+                    without.violations
+                ));
+            }
+            return Ok(format!("{bug:?}: seed {seed}: {violation}"));
+        }
+    }
+    Err(format!("{bug:?} was not found in {SEEDS_MAX} seeds"))
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    let (even, odd): (Vec<_>, Vec<_>) = ALL.iter().enumerate().partition(|(i, _)| i % 2 == 0);
+    let missed: Vec<String> = std::thread::scope(|scope| {
+        let workers = [even, odd].map(|bugs| {
+            scope.spawn(move || {
+                let mut missed = Vec::new();
+                for (_, bug) in bugs {
+                    match found(*bug) {
+                        Ok(how) => println!("{how}"),
+                        Err(why) => missed.push(why),
+                    }
+                }
+                missed
+            })
+        });
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("a worker ends"))
+            .collect()
+    });
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}

@@ -1,0 +1,48 @@
+//! A fixed set of seeds that must pass, and must repeat exactly.
+
+use lab::{Options, run};
+
+fn options(seed: u64) -> Options {
+    Options {
+        seed,
+        duration_ms: 6_000,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn fixed_seeds_pass() {
+    let mut failed = Vec::new();
+    std::thread::scope(|scope| {
+        let halves = [1..=10, 11..=20].map(|seeds| {
+            scope.spawn(move || {
+                let reports = seeds.map(|seed| run(&options(seed)));
+                reports
+                    .filter(|r| !r.violations.is_empty())
+                    .collect::<Vec<_>>()
+            })
+        });
+        for half in halves {
+            failed.extend(half.join().expect("a run yields a report"));
+        }
+    });
+    let text: Vec<String> = failed
+        .iter()
+        .map(|report| {
+            format!(
+                "althing lab cluster --seed {} --duration-ms 6000\n  {}",
+                report.seed,
+                report.violations.join("\n  ")
+            )
+        })
+        .collect();
+    assert!(failed.is_empty(), "{}", text.join("\n"));
+}
+
+#[test]
+fn a_seed_repeats_exactly() {
+    let (first, second) = (run(&options(7)), run(&options(7)));
+    assert_eq!(first.trace_hash, second.trace_hash);
+    assert_eq!(first.events, second.events);
+    assert_ne!(first.trace_hash, run(&options(8)).trace_hash);
+}
