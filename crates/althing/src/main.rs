@@ -1,2 +1,108 @@
-//! (being laid out)
-fn main() {}
+//! `althing`: flags, configuration, wiring. Each mode is a function of a module.
+
+mod cluster;
+mod config;
+mod dev;
+mod http;
+mod table;
+mod tree;
+mod zookeeper;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Why a mode failed, which decides the exit code.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was asked cannot be asked like this: exit code 2.
+    Usage(String),
+    /// It was tried and failed: exit code 1.
+    Failed(String),
+}
+
+/// What every mode ends with.
+pub type Outcome = Result<(), Failure>;
+
+/// Shorthand for [`Failure::Failed`].
+pub fn failed(message: impl Into<String>) -> Failure {
+    Failure::Failed(message.into())
+}
+
+#[derive(Parser)]
+#[command(
+    name = "althing",
+    version,
+    about = "A coordination service for ZooKeeper clients in one small binary",
+    after_help = "Start here:  althing dev\nThen:        althing tree create /hello world && althing tree get /hello"
+)]
+struct Cli {
+    #[command(subcommand)]
+    mode: Mode,
+}
+
+#[derive(Subcommand)]
+enum Mode {
+    /// Run a node, or a small cluster, on this machine for development
+    Dev(dev::Options),
+    /// Run one node as a configuration file says
+    Serve {
+        /// The configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Stop when standard input ends; `althing dev` runs its nodes with it
+        #[arg(long, hide = true)]
+        until_stdin_ends: bool,
+    },
+    /// Look at a configuration before it is used
+    #[command(subcommand)]
+    Config(ConfigMode),
+    /// Look at a cluster and change it
+    Cluster(cluster::Options),
+    /// Read and write the tree as a ZooKeeper client
+    Tree(tree::Options),
+}
+
+#[derive(Subcommand)]
+enum ConfigMode {
+    /// Say whether a configuration file can be used, and if not, what is wrong where
+    Check {
+        /// The configuration file (TOML)
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().mode {
+        Mode::Dev(options) => dev::run(&options),
+        Mode::Serve {
+            config,
+            until_stdin_ends,
+        } => dev::serve(&config, until_stdin_ends),
+        Mode::Config(ConfigMode::Check { file }) => config::check(&file),
+        Mode::Cluster(options) => cluster::run(&options),
+        Mode::Tree(options) => tree::run(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => {
+            eprintln!("althing: {message}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("althing: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

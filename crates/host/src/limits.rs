@@ -9,7 +9,9 @@ pub fn raise_open_files(clients_max: usize) -> usize {
     const RESERVED: u64 = 256;
     let limit = raise().unwrap_or(1_024);
     let room = limit.saturating_sub(RESERVED).max(16) as usize;
-    if room < clients_max {
+    // Fewer than anybody expects to reach unnoticed.
+    const FEW: usize = 10_000;
+    if room < clients_max.min(FEW) {
         log::warn(format!(
             "this process may open {limit} files, so at most {room} clients are accepted; raise the hard limit (ulimit -Hn) for {clients_max}"
         ));

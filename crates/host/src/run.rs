@@ -136,7 +136,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         let mut starts = Vec::new();
         for lane in (0..directory.lanes()).filter(|lane| lane % config.cores == core) {
             let lane = LaneId(lane);
-            starts.push((lane, directory.read_lane(lane)?.recovery));
+            starts.push((lane, directory.read_lane(lane)?));
             let disk = LaneDisk::start(&directory, lane, mailbox.clone()).map_err(machine)?;
             disks.insert(lane, disk);
         }

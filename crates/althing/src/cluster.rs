@@ -1,0 +1,190 @@
+//! `althing cluster …`: what the console's `/v1/admin` is asked.
+
+use crate::http::ask;
+use crate::{Failure, Outcome, failed, table};
+use clap::{Args, Subcommand};
+use node::{AdminCommand, AdminReply, Status};
+use std::time::Duration;
+
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// What can be asked.
+#[derive(Args)]
+pub struct Options {
+    #[command(subcommand)]
+    what: What,
+    /// The console of the node that is asked
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7400",
+        global = true
+    )]
+    console: String,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Show members, shards and sessions as one node sees them
+    Status {
+        /// Print everything as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the asked node, which must be fresh, join the cluster of SEED
+    Join {
+        /// An address between nodes (host:port) of any member
+        seed: String,
+    },
+    /// Remove a member
+    Leave {
+        /// Its node id or its address between nodes
+        node: String,
+    },
+    /// Hand the leadership of a shard to a member
+    TransferLeader {
+        /// `meta` or `tree`
+        shard: String,
+        /// Its node id or its address between nodes
+        node: String,
+    },
+    /// Take a snapshot of a shard on the asked node now
+    Snapshot {
+        /// `meta` or `tree`
+        shard: String,
+    },
+}
+
+/// Asks, and prints the answer.
+pub fn run(options: &Options) -> Outcome {
+    let command = match &options.what {
+        What::Status { json } => return status(&options.console, *json),
+        What::Join { seed } => AdminCommand::Join { seed: seed.clone() },
+        What::Leave { node } => AdminCommand::Leave { node: node.clone() },
+        What::TransferLeader { shard, node } => AdminCommand::TransferLeader {
+            shard: shard.clone(),
+            to: node.clone(),
+        },
+        What::Snapshot { shard } => AdminCommand::Snapshot {
+            shard: shard.clone(),
+        },
+    };
+    match order(&options.console, &command)? {
+        AdminReply::Done { message } => {
+            println!("{message}");
+            Ok(())
+        }
+        AdminReply::Refused { message } => Err(failed(format!("refused: {message}"))),
+        other => Err(failed(format!(
+            "the node answered something else: {other:?}"
+        ))),
+    }
+}
+
+fn order(console: &str, command: &AdminCommand) -> Result<AdminReply, Failure> {
+    let body = serde_json::to_string(command)
+        .map_err(|error| failed(format!("cannot write the order as JSON: {error}")))?;
+    let (code, answer) = ask(console, "/v1/admin", Some(&body), ANSWER_TIME)?;
+    serde_json::from_str(&answer).map_err(|_| not_understood(console, code, &answer))
+}
+
+fn not_understood(console: &str, code: u16, answer: &str) -> Failure {
+    let short: String = answer.trim().chars().take(300).collect();
+    failed(format!("{console} answers {code}: {short}"))
+}
+
+fn status(console: &str, json: bool) -> Outcome {
+    let (code, answer) = ask(console, "/v1/status", None, ANSWER_TIME)?;
+    let statuses: Vec<Status> =
+        serde_json::from_str(&answer).map_err(|_| not_understood(console, code, &answer))?;
+    if json {
+        println!("{}", answer.trim_end());
+    } else {
+        print!("{}", describe(&statuses));
+    }
+    Ok(())
+}
+
+fn describe(statuses: &[Status]) -> String {
+    let Some(first) = statuses.first() else {
+        return "the node has no cores\n".into();
+    };
+    let or_none = |text: &str| if text.is_empty() { "none" } else { text }.to_owned();
+    let mut out = format!(
+        "cluster {}, asked node {} ({}, version {})\n",
+        or_none(&first.cluster),
+        first.node,
+        first.phase,
+        first.version
+    );
+    for status in statuses.iter().filter(|s| !s.waiting_for.is_empty()) {
+        out.push_str(&format!(
+            "core {} waits: {}\n",
+            status.core, status.waiting_for
+        ));
+    }
+    let members: Vec<Vec<String>> = first
+        .members
+        .iter()
+        .map(|member| {
+            vec![
+                member.node.clone(),
+                member.address.clone(),
+                member.state.clone(),
+                if member.this_node {
+                    "this node".into()
+                } else if member.reachable {
+                    "reachable".into()
+                } else {
+                    format!("silent for {:.1} s", member.silent_ms as f64 / 1_000.0)
+                },
+            ]
+        })
+        .collect();
+    out.push('\n');
+    out.push_str(&table::render(
+        &["MEMBER", "ADDRESS", "STATE", "HEARD FROM"],
+        &members,
+    ));
+    let shards: Vec<Vec<String>> = statuses
+        .iter()
+        .flat_map(|status| &status.shards)
+        .map(|shard| {
+            let mut role = shard.role.clone();
+            if !shard.fault.is_empty() {
+                role = format!("{role} ({})", shard.fault);
+            }
+            vec![
+                shard.name.clone(),
+                or_none(&shard.leader),
+                shard.term.to_string(),
+                shard.applied.to_string(),
+                shard.lag.to_string(),
+                shard.snapshot.to_string(),
+                shard.replicas.len().to_string(),
+                role,
+            ]
+        })
+        .collect();
+    out.push('\n');
+    out.push_str(&table::render(
+        &[
+            "SHARD",
+            "LEADER",
+            "TERM",
+            "APPLIED",
+            "LAG",
+            "SNAPSHOT",
+            "REPLICAS",
+            "ROLE HERE",
+        ],
+        &shards,
+    ));
+    if let Some(tree) = statuses.iter().find_map(|status| status.tree.as_ref()) {
+        out.push_str(&format!(
+            "\ntree: {} nodes, {} sessions, {} connections and {} watches here, zxid 0x{:x}\n",
+            tree.znodes, tree.sessions, tree.connections, tree.watches, tree.zxid
+        ));
+    }
+    out
+}
