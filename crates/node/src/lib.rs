@@ -1,11 +1,24 @@
 //! The core of a node: a single-threaded sans-IO machine. [`Core::handle`] takes an [`Event`],
 //! [`Core::poll_action`] yields [`Action`]s.
 
-pub mod admin;
-mod core;
-pub mod event;
-pub mod hello;
+//!
+//! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
+//! (shards and lanes), `formation` (how a node comes to be of a cluster), `zookeeper` (the front end),
+//! `people` (status and orders).
 
+pub mod admin;
+pub mod core;
+pub mod event;
+mod formation;
+mod frame;
+pub mod hello;
+mod lane;
+mod peers;
+mod people;
+mod replicas;
+mod turn;
+mod zookeeper;
+
+pub use crate::core::{Core, CoreConfig, LaneStart};
 pub use admin::{AdminCommand, AdminReply, Status};
-pub use core::{Core, CoreConfig, LaneStart};
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};

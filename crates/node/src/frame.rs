@@ -1,0 +1,524 @@
+//! What cores say to each other: a closed set, in our own byte form.
+
+use base::{
+    CoreAddress, CoreId, DecodeError, LogIndex, NodeId, Reader, ReplicaId, ShardId, Term, Writer,
+};
+use bytes::Bytes;
+use replication::raft::{Membership, Message, decode_message, encode_message};
+use shard::SnapshotPiece;
+
+/// A frame between cores.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Frame {
+    /// "I am here, and my wall clock says this." Answered by a `Pong`.
+    Ping {
+        /// The sender.
+        from: CoreAddress,
+        /// Where to answer.
+        address: String,
+        /// The sender's monotonic clock, microseconds; comes back as it is.
+        sent_us: u64,
+    },
+    /// The answer to a `Ping`.
+    Pong {
+        /// Who answers.
+        from: NodeId,
+        /// As it came.
+        sent_us: u64,
+        /// The answerer's wall clock, milliseconds.
+        wall_ms: i64,
+    },
+    /// A raft message for the replica named in it, on the node named here.
+    Raft {
+        /// Of which shard.
+        shard: ShardId,
+        /// The node of the sending replica.
+        from: NodeId,
+        /// The node meant: a replica of another node at the same address must not get it.
+        to: NodeId,
+        /// The message.
+        message: Box<Message>,
+        /// With a snapshot: the membership at its cut.
+        at_cut: Option<Box<Membership>>,
+    },
+    /// The leader says that the group sleeps.
+    Hibernate {
+        /// Of which shard.
+        shard: ShardId,
+        /// The leader.
+        from: ReplicaId,
+        /// In which term.
+        term: Term,
+        /// With which last index.
+        last: LogIndex,
+    },
+    /// Units for the leader of this term.
+    Propose {
+        /// Of which shard.
+        shard: ShardId,
+        /// The term in which the sender saw it lead.
+        term: Term,
+        /// In order.
+        units: Vec<Bytes>,
+    },
+    /// A unit for the meta shard's leader, passed on at most a few times.
+    ProposeMeta {
+        /// Times it may still be passed on.
+        hops: u8,
+        /// The unit.
+        unit: Bytes,
+    },
+    /// These sessions were heard from. Answered by `Touched`.
+    Touch {
+        /// Of which shard.
+        shard: ShardId,
+        /// In which term the sender saw it lead.
+        term: Term,
+        /// The sender.
+        from: CoreAddress,
+        /// The sender's monotonic clock, microseconds.
+        sent_us: u64,
+        /// The sessions.
+        sessions: Vec<i64>,
+    },
+    /// The leader has taken a `Touch`.
+    Touched {
+        /// Of which shard.
+        shard: ShardId,
+        /// As it came.
+        sent_us: u64,
+    },
+    /// Ask for a piece of a snapshot.
+    Fetch {
+        /// Of which shard.
+        shard: ShardId,
+        /// The sender.
+        from: CoreAddress,
+        /// Which snapshot.
+        index: LogIndex,
+        /// From where, bytes.
+        offset: u64,
+        /// At most so many bytes.
+        length: u32,
+    },
+    /// A piece of a snapshot.
+    Piece {
+        /// Of which shard.
+        shard: ShardId,
+        /// The piece.
+        piece: SnapshotPiece,
+    },
+    /// "Are you of a cluster?"
+    Probe {
+        /// Where to answer.
+        address: String,
+    },
+    /// The answer to a `Probe`: the stream's greeting says of which cluster.
+    Probed {
+        /// Who answers, by address.
+        address: String,
+        /// True while it is of none and waits to form one.
+        fresh: bool,
+    },
+    /// "I want to be a member."
+    Join {
+        /// The node.
+        node: NodeId,
+        /// Its address.
+        address: String,
+    },
+    /// "That replica of yours has been removed."
+    Gone {
+        /// Of which shard.
+        shard: ShardId,
+        /// The node meant.
+        to: NodeId,
+        /// Which replica.
+        replica: ReplicaId,
+    },
+    /// Hand over the leadership of a shard; for its leader.
+    Transfer {
+        /// Of which shard.
+        shard: ShardId,
+        /// To the replica on this node.
+        to: NodeId,
+    },
+    /// Between cores of one node: the catalog as of an applied index.
+    Catalog {
+        /// Applied up to here.
+        index: LogIndex,
+        /// Its byte form.
+        bytes: Bytes,
+    },
+}
+
+impl Frame {
+    /// The byte form. `membership` says where the replicas of a raft message live.
+    pub fn encode(&self, membership: &Membership) -> Bytes {
+        let mut w = Writer::new();
+        match self {
+            Self::Ping {
+                from,
+                address,
+                sent_us,
+            } => {
+                w.u8(1);
+                core(&mut w, *from).str(address).u64(*sent_us);
+            }
+            Self::Pong {
+                from,
+                sent_us,
+                wall_ms,
+            } => {
+                w.u8(2).u64(from.0).u64(*sent_us).i64(*wall_ms);
+            }
+            Self::Raft {
+                shard,
+                from,
+                to,
+                message,
+                ..
+            } => {
+                w.u8(3).u64(shard.0).u64(from.0).u64(to.0);
+                encode_message(&mut w, message, membership);
+            }
+            Self::Hibernate {
+                shard,
+                from,
+                term,
+                last,
+            } => {
+                w.u8(4).u64(shard.0).u64(from.0).u64(*term).u64(*last);
+            }
+            Self::Propose { shard, term, units } => {
+                w.u8(5).u64(shard.0).u64(*term).u32(units.len() as u32);
+                for unit in units {
+                    w.bytes(unit);
+                }
+            }
+            Self::ProposeMeta { hops, unit } => {
+                w.u8(6).u8(*hops).bytes(unit);
+            }
+            Self::Touch {
+                shard,
+                term,
+                from,
+                sent_us,
+                sessions,
+            } => {
+                w.u8(7).u64(shard.0).u64(*term);
+                core(&mut w, *from).u64(*sent_us);
+                w.u32(sessions.len() as u32);
+                for session in sessions {
+                    w.i64(*session);
+                }
+            }
+            Self::Touched { shard, sent_us } => {
+                w.u8(8).u64(shard.0).u64(*sent_us);
+            }
+            Self::Fetch {
+                shard,
+                from,
+                index,
+                offset,
+                length,
+            } => {
+                w.u8(9).u64(shard.0);
+                core(&mut w, *from).u64(*index).u64(*offset).u32(*length);
+            }
+            Self::Piece { shard, piece } => {
+                w.u8(10).u64(shard.0).u64(piece.index).u64(piece.offset);
+                w.u64(piece.total).bytes(&piece.bytes);
+            }
+            Self::Probe { address } => {
+                w.u8(11).str(address);
+            }
+            Self::Probed { address, fresh } => {
+                w.u8(12).str(address).bool(*fresh);
+            }
+            Self::Join { node, address } => {
+                w.u8(13).u64(node.0).str(address);
+            }
+            Self::Gone { shard, to, replica } => {
+                w.u8(14).u64(shard.0).u64(to.0).u64(replica.0);
+            }
+            Self::Transfer { shard, to } => {
+                w.u8(15).u64(shard.0).u64(to.0);
+            }
+            Self::Catalog { index, bytes } => {
+                w.u8(16).u64(*index).bytes(bytes);
+            }
+        }
+        w.into_bytes()
+    }
+
+    /// Reads the byte form.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let frame = match r.u8()? {
+            1 => Self::Ping {
+                from: read_core(&mut r)?,
+                address: r.str()?.to_owned(),
+                sent_us: r.u64()?,
+            },
+            2 => Self::Pong {
+                from: NodeId(r.u64()?),
+                sent_us: r.u64()?,
+                wall_ms: r.i64()?,
+            },
+            3 => {
+                let shard = ShardId(r.u64()?);
+                let (from, to) = (NodeId(r.u64()?), NodeId(r.u64()?));
+                let (message, at_cut) = decode_message(&mut r, bytes)?;
+                Self::Raft {
+                    shard,
+                    from,
+                    to,
+                    message: Box::new(message),
+                    at_cut: at_cut.map(Box::new),
+                }
+            }
+            4 => Self::Hibernate {
+                shard: ShardId(r.u64()?),
+                from: ReplicaId(r.u64()?),
+                term: r.u64()?,
+                last: r.u64()?,
+            },
+            5 => {
+                let (shard, term) = (ShardId(r.u64()?), r.u64()?);
+                let n = r.count(4)?;
+                let mut units = Vec::with_capacity(n);
+                for _ in 0..n {
+                    units.push(bytes.slice_ref(r.bytes()?));
+                }
+                Self::Propose { shard, term, units }
+            }
+            6 => Self::ProposeMeta {
+                hops: r.u8()?,
+                unit: bytes.slice_ref(r.bytes()?),
+            },
+            7 => {
+                let (shard, term) = (ShardId(r.u64()?), r.u64()?);
+                let (from, sent_us) = (read_core(&mut r)?, r.u64()?);
+                let n = r.count(8)?;
+                let mut sessions = Vec::with_capacity(n);
+                for _ in 0..n {
+                    sessions.push(r.i64()?);
+                }
+                Self::Touch {
+                    shard,
+                    term,
+                    from,
+                    sent_us,
+                    sessions,
+                }
+            }
+            8 => Self::Touched {
+                shard: ShardId(r.u64()?),
+                sent_us: r.u64()?,
+            },
+            9 => Self::Fetch {
+                shard: ShardId(r.u64()?),
+                from: read_core(&mut r)?,
+                index: r.u64()?,
+                offset: r.u64()?,
+                length: r.u32()?,
+            },
+            10 => Self::Piece {
+                shard: ShardId(r.u64()?),
+                piece: SnapshotPiece {
+                    index: r.u64()?,
+                    offset: r.u64()?,
+                    total: r.u64()?,
+                    bytes: bytes.slice_ref(r.bytes()?),
+                },
+            },
+            11 => Self::Probe {
+                address: r.str()?.to_owned(),
+            },
+            12 => Self::Probed {
+                address: r.str()?.to_owned(),
+                fresh: r.bool()?,
+            },
+            13 => Self::Join {
+                node: NodeId(r.u64()?),
+                address: r.str()?.to_owned(),
+            },
+            14 => Self::Gone {
+                shard: ShardId(r.u64()?),
+                to: NodeId(r.u64()?),
+                replica: ReplicaId(r.u64()?),
+            },
+            15 => Self::Transfer {
+                shard: ShardId(r.u64()?),
+                to: NodeId(r.u64()?),
+            },
+            16 => Self::Catalog {
+                index: r.u64()?,
+                bytes: bytes.slice_ref(r.bytes()?),
+            },
+            _ => return Err(DecodeError::Invalid("frame kind")),
+        };
+        r.finish()?;
+        Ok(frame)
+    }
+
+    /// The shard whose core shall get the frame; `None`: any core.
+    pub fn shard(&self) -> Option<ShardId> {
+        match self {
+            Self::Raft { shard, .. }
+            | Self::Hibernate { shard, .. }
+            | Self::Propose { shard, .. }
+            | Self::Touch { shard, .. }
+            | Self::Touched { shard, .. }
+            | Self::Fetch { shard, .. }
+            | Self::Piece { shard, .. }
+            | Self::Gone { shard, .. }
+            | Self::Transfer { shard, .. } => Some(*shard),
+            Self::ProposeMeta { .. } | Self::Join { .. } => Some(catalog::META_SHARD),
+            Self::Probe { .. } | Self::Probed { .. } => Some(catalog::META_SHARD),
+            Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
+        }
+    }
+
+    /// What a node that is of no cluster may be told and may say.
+    pub fn is_for_strangers(&self) -> bool {
+        matches!(
+            self,
+            Self::Ping { .. }
+                | Self::Pong { .. }
+                | Self::Probe { .. }
+                | Self::Probed { .. }
+                | Self::Join { .. }
+        )
+    }
+}
+
+fn core(w: &mut Writer, address: CoreAddress) -> &mut Writer {
+    w.u64(address.node.0).u16(address.core.0)
+}
+
+fn read_core(r: &mut Reader<'_>) -> Result<CoreAddress, DecodeError> {
+    Ok(CoreAddress {
+        node: NodeId(r.u64()?),
+        core: CoreId(r.u16()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Frame> {
+        let from = CoreAddress {
+            node: NodeId(1),
+            core: CoreId(2),
+        };
+        let (shard, to) = (ShardId(3), NodeId(4));
+        let text = || "127.0.0.1:7401".to_owned();
+        let mut message = Message::default();
+        message.set_msg_type(replication::raft::MessageType::MsgHeartbeat);
+        vec![
+            Frame::Ping {
+                from,
+                address: text(),
+                sent_us: 5,
+            },
+            Frame::Pong {
+                from: to,
+                sent_us: 5,
+                wall_ms: -6,
+            },
+            Frame::Raft {
+                shard,
+                from: to,
+                to,
+                message: Box::new(message),
+                at_cut: None,
+            },
+            Frame::Hibernate {
+                shard,
+                from: ReplicaId(9),
+                term: 1,
+                last: 2,
+            },
+            Frame::Propose {
+                shard,
+                term: 1,
+                units: vec![Bytes::from_static(b"u")],
+            },
+            Frame::ProposeMeta {
+                hops: 1,
+                unit: Bytes::from_static(b"u"),
+            },
+            Frame::Touch {
+                shard,
+                term: 1,
+                from,
+                sent_us: 7,
+                sessions: vec![-8],
+            },
+            Frame::Touched { shard, sent_us: 7 },
+            Frame::Fetch {
+                shard,
+                from,
+                index: 1,
+                offset: 2,
+                length: 3,
+            },
+            Frame::Piece {
+                shard,
+                piece: SnapshotPiece {
+                    index: 1,
+                    offset: 2,
+                    total: 3,
+                    bytes: Bytes::new(),
+                },
+            },
+            Frame::Probe { address: text() },
+            Frame::Probed {
+                address: text(),
+                fresh: true,
+            },
+            Frame::Join {
+                node: to,
+                address: text(),
+            },
+            Frame::Gone {
+                shard,
+                to,
+                replica: ReplicaId(1),
+            },
+            Frame::Transfer { shard, to },
+            Frame::Catalog {
+                index: 1,
+                bytes: Bytes::from_static(b"c"),
+            },
+        ]
+    }
+
+    #[test]
+    fn frames_survive_their_byte_form_and_refuse_cuts() {
+        for frame in samples() {
+            let bytes = frame.encode(&Membership::default());
+            assert_eq!(Frame::decode(&bytes), Ok(frame));
+            for cut in 0..bytes.len() {
+                assert!(Frame::decode(&bytes.slice(..cut)).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn mutated_frames_are_refused_or_read_never_more() {
+        let mut rng = base::Rng::new(3);
+        for frame in samples() {
+            let good = frame.encode(&Membership::default());
+            for _ in 0..2_000 {
+                let mut bad = good.to_vec();
+                let at = rng.range(0, bad.len() as u64) as usize;
+                bad[at] = rng.next_u64() as u8;
+                let _ = Frame::decode(&Bytes::from(bad));
+            }
+        }
+    }
+}

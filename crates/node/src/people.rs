@@ -1,0 +1,332 @@
+//! What people ask: orders are refused or begun at once, questions are answered from the state.
+
+use crate::admin::{
+    AdminCommand, AdminReply, MemberStatus, ShardStatus, Status, TreePage, TreeStatus,
+};
+use crate::core::Core;
+use crate::event::{Action, RequestId};
+use crate::frame::Frame;
+use crate::zookeeper::Zookeeper;
+use base::{ClusterId, NodeId, Now, ShardId};
+use catalog::{CatalogCommand, META_SHARD, MemberState, TREE_SHARD};
+use coordination::{Answer, ErrorCode, Query};
+use replication::raft::Role;
+use shard::Shard;
+
+/// Bytes of data, children and sessions that are shown.
+const DATA_SHOWN_BYTES: usize = 64 << 10;
+const CHILDREN_SHOWN: usize = 1_000;
+const SESSIONS_SHOWN: usize = 1_000;
+
+impl Core {
+    pub(crate) fn admin(&mut self, now: Now, request: RequestId, command: AdminCommand) {
+        let done = |result: Result<String, String>| match result {
+            Ok(message) => AdminReply::Done { message },
+            Err(message) => AdminReply::Refused { message },
+        };
+        let reply = match command {
+            AdminCommand::Status => AdminReply::Status(Box::new(self.status(now))),
+            AdminCommand::Join { seed } => done(self.join(seed)),
+            AdminCommand::Leave { node } => done(self.order_leave(&node)),
+            AdminCommand::TransferLeader { shard, to } => done(self.order_transfer(&shard, &to)),
+            AdminCommand::Snapshot { shard } => done(self.order_snapshot(&shard)),
+            AdminCommand::TreeRead { path, address } => self.read_tree(&path, &address),
+        };
+        self.actions
+            .push_back(Action::AdminReply { request, reply });
+    }
+
+    fn member_named(&self, name: &str) -> Result<NodeId, String> {
+        let bare = name.trim_start_matches('n');
+        (self.catalog.members.iter())
+            .find(|(id, m)| m.address == name || format!("{:x}", id.0) == bare)
+            .map(|(id, _)| *id)
+            .ok_or_else(|| {
+                let known: Vec<String> = (self.catalog.members.iter())
+                    .map(|(id, m)| format!("{:x} ({})", id.0, m.address))
+                    .collect();
+                format!(
+                    "there is no member {name:?}; members are {}",
+                    known.join(", ")
+                )
+            })
+    }
+
+    fn shard_named(&self, name: &str) -> Result<ShardId, String> {
+        self.catalog
+            .shard_named(name)
+            .ok_or_else(|| format!("there is no shard {name:?}; shards are meta and tree"))
+    }
+
+    fn order_leave(&mut self, name: &str) -> Result<String, String> {
+        let node = self.member_named(name)?;
+        let staying = (self.catalog.members.iter())
+            .filter(|(id, m)| **id != node && m.state == MemberState::Member)
+            .count();
+        if staying == 0 {
+            return Err("that is the last member; stop it instead".into());
+        }
+        self.propose_meta(&CatalogCommand::Leave { node });
+        Ok(format!(
+            "{node} is to leave; its replicas are removed first"
+        ))
+    }
+
+    fn order_transfer(&mut self, shard: &str, to: &str) -> Result<String, String> {
+        let (shard, to) = (self.shard_named(shard)?, self.member_named(to)?);
+        let Some((_, leader)) = self.router.leader(shard) else {
+            return Err(format!(
+                "no leader of {shard} is known here; try another node"
+            ));
+        };
+        if leader == to {
+            return Ok(format!("{to} leads {shard} already"));
+        }
+        if leader == self.me.node {
+            self.hand_over(shard, |_, node| i64::from(node != to));
+        } else {
+            self.send_to_shard(leader, shard, &Frame::Transfer { shard, to });
+        }
+        Ok(format!("{leader} is asked to hand {shard} over to {to}"))
+    }
+
+    fn order_snapshot(&mut self, name: &str) -> Result<String, String> {
+        let shard = self.shard_named(name)?;
+        match self.replicas.get_mut(shard) {
+            Some(replica) if replica.group().is_some() => {
+                replica.request_snapshot();
+                let at = replica.applied();
+                Ok(format!("taking a snapshot of {name} here, at index {at}"))
+            }
+            _ => Err(format!(
+                "this core has no serving replica of {name}; ask another node"
+            )),
+        }
+    }
+
+    fn read_tree(&self, path: &str, address: &str) -> AdminReply {
+        let refused = |message: &str| AdminReply::Refused {
+            message: format!("{path}: {message}"),
+        };
+        let Some(tree) = self.tree().filter(|_| self.front_open) else {
+            return refused("this core does not serve the tree now; ask another node");
+        };
+        let who = Zookeeper::anonymous(address);
+        let owned = || path.to_owned();
+        let (bytes, stat) = match tree.query(&who, &Query::GetData { path: owned() }) {
+            Ok(Answer::Data(bytes, stat)) => (bytes, stat),
+            Err(ErrorCode::NoNode) => return refused("there is no such node"),
+            Err(ErrorCode::NoAuth) => return refused("its access control list does not allow it"),
+            _ => return refused("that is not a valid path"),
+        };
+        let mut page = TreePage {
+            path: owned(),
+            data_bytes: bytes.len() as u64,
+            stat: stat_rows(&stat),
+            ..TreePage::default()
+        };
+        let shown = &bytes[..bytes.len().min(DATA_SHOWN_BYTES)];
+        match std::str::from_utf8(shown) {
+            Ok(text) => text.clone_into(&mut page.data),
+            Err(_) => {
+                page.data_is_hex = true;
+                page.data = shown.iter().map(|b| format!("{b:02x}")).collect();
+            }
+        }
+        if let Ok(Answer::Children(names)) = tree.query(&who, &Query::GetChildren { path: owned() })
+        {
+            page.children_count = names.len() as u64;
+            page.children = names.into_iter().take(CHILDREN_SHOWN).collect();
+        }
+        if let Ok(Answer::Acl(lines, _)) = tree.query(&who, &Query::GetAcl { path: owned() }) {
+            page.acl = (lines.iter())
+                .map(|l| {
+                    let (scheme, id) = (&l.identity.scheme, &l.identity.id);
+                    format!("{scheme}:{id}:{:05b}", l.permissions)
+                })
+                .collect();
+        }
+        AdminReply::Tree(page)
+    }
+
+    fn status(&self, now: Now) -> Status {
+        let (phase, waiting_for) = self.phase();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            cluster: match self.cluster {
+                ClusterId(0) => String::new(),
+                ClusterId(id) => format!("{id:x}"),
+            },
+            node: format!("{:x}", self.me.node.0),
+            core: self.me.core.0,
+            cores: self.config.cores,
+            lanes: self.config.lanes,
+            phase: phase.into(),
+            waiting_for,
+            ready: self.front_open || !self.holds(TREE_SHARD),
+            uptime_us: now.mono_us.saturating_sub(self.started_us),
+            members: self.member_statuses(now),
+            shards: self.replicas.iter().map(|s| self.shard_status(s)).collect(),
+            tree: self.tree_status(),
+            counters: {
+                let mut counters = self.counters.clone();
+                counters.journal_bytes =
+                    self.lanes.values().map(|l| l.journal.bytes_written()).sum();
+                counters
+            },
+        }
+    }
+
+    fn phase(&self) -> (&'static str, String) {
+        if self.stopped {
+            return ("stopped", "see the log".into());
+        }
+        if self.cluster == ClusterId(0) {
+            return self.formation.status();
+        }
+        if self.front_open || !self.holds(TREE_SHARD) {
+            return ("serving", String::new());
+        }
+        let waits = if !self.catalog.formed {
+            "all initial members to join and vote"
+        } else if self.replicas.get(TREE_SHARD).is_none() {
+            "the tree's leader to send this node a replica"
+        } else if (self.replicas.get(TREE_SHARD)).is_some_and(|s| s.fault().is_some()) {
+            "a new replica in place of the lost one"
+        } else {
+            "this replica to catch up with a leader"
+        };
+        ("starting", waits.into())
+    }
+
+    fn member_statuses(&self, now: Now) -> Vec<MemberStatus> {
+        let interval_us = self.ping_interval_us();
+        (self.catalog.members.iter())
+            .map(|(node, member)| {
+                let this_node = *node == self.me.node;
+                let silent_us = self.peers.detector.silent_us(node.0, now.mono_us);
+                MemberStatus {
+                    node: format!("{:x}", node.0),
+                    address: member.address.clone(),
+                    state: match member.state {
+                        MemberState::Leaving => "leaving".into(),
+                        MemberState::Member if self.is_voter(*node) => "member".into(),
+                        MemberState::Member => "joining".into(),
+                    },
+                    reachable: this_node || self.peers.is_reachable(*node, now, interval_us),
+                    silent_ms: silent_us.filter(|_| !this_node).unwrap_or(0) / 1000,
+                    clock_offset_ms: self.peers.clocks.offset_ms(node.0).unwrap_or(0),
+                    this_node,
+                    phi: if this_node {
+                        0.0
+                    } else {
+                        self.peers.detector.phi(node.0, now.mono_us)
+                    },
+                }
+            })
+            .collect()
+    }
+
+    /// Five vote; a sixth member follows without a vote and is a member all the same.
+    fn is_voter(&self, node: NodeId) -> bool {
+        let Some(group) = self.replicas.get(META_SHARD).and_then(Shard::group) else {
+            return true;
+        };
+        let members = group.membership();
+        let full = members.conf.voters.len() >= catalog::VOTERS_MAX;
+        (members.replicas.values()).any(|r| r.node == node && (full || members.is_voter(r.id)))
+    }
+
+    fn shard_status(&self, shard: &Shard) -> ShardStatus {
+        let record = self.catalog.shards.get(&shard.id());
+        let mut status = ShardStatus {
+            name: record.map_or_else(|| shard.id().to_string(), |r| r.name.clone()),
+            pool: record.map_or_else(String::new, |r| r.pool.clone()),
+            shard: format!("{:x}", shard.id().0),
+            replica: format!("{:x}", shard.replica().0),
+            role: "loading".into(),
+            applied: shard.applied(),
+            snapshot: shard.snapshot_index(),
+            ..ShardStatus::default()
+        };
+        if let Some(fault) = shard.fault() {
+            status.role = "silent".into();
+            status.fault = fault.into();
+        }
+        let Some(group) = shard.group() else {
+            return status;
+        };
+        status.role = match group.role() {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Learner => "learner",
+        }
+        .into();
+        if let Some((_, leader)) = self.router.leader(shard.id()) {
+            status.leader = format!("{:x}", leader.0);
+        }
+        status.term = group.term();
+        status.commit = group.commit();
+        status.last = group.last();
+        status.lag = group.commit().saturating_sub(shard.applied());
+        status.hibernating = group.is_hibernating();
+        status.log_bytes = group.log_bytes();
+        let progress = group.progress();
+        let members = group.membership();
+        status.replicas = (members.replicas.values())
+            .map(|r| {
+                let matched = progress.iter().find(|p| p.replica == r.id);
+                let kind = if members.is_voter(r.id) {
+                    "voter"
+                } else {
+                    "learner"
+                };
+                let matched = matched.map_or(0, |p| p.matched);
+                (format!("{:x}", r.node.0), kind.to_owned(), matched)
+            })
+            .collect();
+        status
+    }
+
+    fn tree_status(&self) -> Option<TreeStatus> {
+        let tree = self.tree()?;
+        let counts = tree.counts();
+        Some(TreeStatus {
+            zxid: tree.zxid(),
+            znodes: counts.nodes as u64,
+            ephemerals: counts.ephemerals as u64,
+            data_bytes: counts.data_bytes,
+            sessions: counts.sessions as u64,
+            connections: self.zookeeper.connection_count() as u64,
+            watches: self.zookeeper.watch_count() as u64,
+            outstanding: self.zookeeper.outstanding() as u64,
+            session_list: (tree.sessions().take(SESSIONS_SHOWN))
+                .map(|s| {
+                    let home = format!("{:x}", s.home.node.0);
+                    let ephemerals = s.ephemeral_count as u64;
+                    (format!("{:x}", s.id.0), s.timeout_ms, home, ephemerals)
+                })
+                .collect(),
+        })
+    }
+}
+
+fn stat_rows(stat: &coordination::Stat) -> Vec<(String, String)> {
+    [
+        ("czxid", format!("{:#x}", stat.czxid)),
+        ("mzxid", format!("{:#x}", stat.mzxid)),
+        ("pzxid", format!("{:#x}", stat.pzxid)),
+        ("ctime_ms", stat.ctime_ms.to_string()),
+        ("mtime_ms", stat.mtime_ms.to_string()),
+        ("version", stat.version.to_string()),
+        ("cversion", stat.cversion.to_string()),
+        ("aversion", stat.aversion.to_string()),
+        ("ephemeral_owner", format!("{:#x}", stat.ephemeral_owner)),
+        ("data_length", stat.data_length.to_string()),
+        ("num_children", stat.num_children.to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}

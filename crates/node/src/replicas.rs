@@ -1,0 +1,567 @@
+//! The replicas of this core: opening lanes, creating and losing replicas, moving their messages.
+
+use crate::core::{Core, LaneStart};
+use crate::event::{Action, Endpoint, Level};
+use crate::frame::Frame;
+use crate::lane::{Found, Lane, Opened};
+use base::planted::{Bug, planted};
+use base::{ClusterId, LaneId, NodeId, Now, ReplicaId, ShardId};
+use bytes::Bytes;
+use catalog::{CatalogCommand, META_SHARD, TREE_SHARD};
+use coordination::Output;
+use journal::{DiskResult, JournalProgress, Ticket};
+use replication::raft::{GroupConfig, Membership, Message, Replica, Role};
+use shard::{Shard, ShardConfig, ShardEvent, ShardMachine, ShardOutput};
+use std::collections::BTreeMap;
+
+/// The replicas of a core, by shard.
+#[derive(Debug, Default)]
+pub struct Replicas {
+    shards: BTreeMap<ShardId, Shard>,
+}
+
+impl Replicas {
+    /// A shard's replica.
+    pub fn get(&self, shard: ShardId) -> Option<&Shard> {
+        self.shards.get(&shard)
+    }
+
+    /// A shard's replica.
+    pub fn get_mut(&mut self, shard: ShardId) -> Option<&mut Shard> {
+        self.shards.get_mut(&shard)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.values()
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.shards.values_mut()
+    }
+
+    /// Shards that have a replica here.
+    pub fn ids(&self) -> Vec<ShardId> {
+        self.shards.keys().copied().collect()
+    }
+
+    /// True when one has work that waits for nothing.
+    pub fn is_busy(&self) -> bool {
+        self.shards.values().any(Shard::is_busy)
+    }
+}
+
+impl Core {
+    fn shard_config(&self) -> ShardConfig {
+        ShardConfig {
+            group: GroupConfig {
+                election_ticks: self.config.election_ticks,
+                heartbeat_ticks: self.config.heartbeat_ticks,
+                ..GroupConfig::default()
+            },
+            snapshot_log_bytes: self.config.snapshot_log_bytes,
+        }
+    }
+
+    pub(crate) fn open_lane(&mut self, id: LaneId, start: LaneStart) {
+        let Opened {
+            mut lane,
+            found,
+            stale,
+        } = match Lane::open(id, self.config.node, start) {
+            Ok(opened) => opened,
+            Err(reason) => return self.stop(reason),
+        };
+        (self.actions).extend(stale.into_iter().map(|op| Action::Disk { lane: id, op }));
+        if lane.identity.cluster != ClusterId(0) {
+            self.cluster = lane.identity.cluster;
+        }
+        for (shard, found) in found {
+            let config = self.shard_config();
+            let rng = self.rng.fork(shard.0);
+            let replica = match found {
+                Found::Whole(recovered) => {
+                    Shard::recover(shard, recovered, config, rng, &mut lane.journal)
+                }
+                Found::Lost(replica, reason) => Shard::lost(shard, replica, config, rng, reason),
+            };
+            if replica.replica() != ReplicaId(0) {
+                (lane.identity.replicas).insert(shard, replica.replica());
+            }
+            self.replicas.shards.insert(shard, replica);
+        }
+        self.lanes.insert(id, lane);
+    }
+
+    /// The first replica of a shard of a new cluster.
+    pub(crate) fn bootstrap(&mut self, shard: ShardId) {
+        let replica = Replica {
+            id: ReplicaId(shard.0),
+            node: self.me.node,
+            address: self.config.address.clone(),
+        };
+        let (config, rng) = (self.shard_config(), self.rng.fork(shard.0));
+        let lane = self.lane_of(shard);
+        let Some(lane) = self.lanes.get_mut(&lane) else {
+            return;
+        };
+        (lane.identity.replicas).insert(shard, replica.id);
+        let replica = Shard::bootstrap(shard, replica, config, rng, &mut lane.journal);
+        self.replicas.shards.insert(shard, replica);
+    }
+
+    /// A raft message for a replica of this node that this core does not have: when its id is newer than
+    /// what was given to the lane, it is a new replica, and its leader will fill it.
+    fn create_for(&mut self, shard: ShardId, replica: ReplicaId) -> bool {
+        let (config, rng) = (self.shard_config(), self.rng.fork(shard.0 ^ replica.0));
+        let lane = self.lane_of(shard);
+        let Some(lane) = self.lanes.get_mut(&lane) else {
+            return false;
+        };
+        let given = lane.identity.replicas.get(&shard).copied();
+        let is_newer = given.is_none_or(|g| replica > g);
+        let taken_for_new =
+            planted(Bug::VoteAfterLostLog) && !self.replicas.shards.contains_key(&shard);
+        if !is_newer && !taken_for_new {
+            return false;
+        }
+        lane.identity.replicas.insert(shard, replica);
+        let created = Shard::create(shard, replica, config, rng, &mut lane.journal);
+        self.replicas.shards.insert(shard, created);
+        if shard == TREE_SHARD {
+            self.close_front_end();
+        }
+        self.log(
+            Level::Info,
+            format!("created replica {replica} of {shard}; its leader will fill it"),
+        );
+        true
+    }
+
+    pub(crate) fn raft_frame(
+        &mut self,
+        now: Now,
+        shard: ShardId,
+        (from, to): (NodeId, NodeId),
+        message: Message,
+        at_cut: Option<Membership>,
+    ) {
+        if to != self.me.node {
+            return;
+        }
+        let replica = ReplicaId(message.to);
+        let is_mine = (self.replicas.get(shard)).is_some_and(|s| s.replica() == replica);
+        if !is_mine && !self.create_for(shard, replica) {
+            return;
+        }
+        let sender = ReplicaId(message.from);
+        self.origins.insert((shard, sender), from);
+        self.answer_the_removed(shard, from, sender);
+        let Some(target) = self.replicas.get_mut(shard) else {
+            return;
+        };
+        target.handle_message(now, message, at_cut);
+    }
+
+    /// A replica that the catalog does not want any more and the group has let go still calls: tell it.
+    fn answer_the_removed(&mut self, shard: ShardId, node: NodeId, from: ReplicaId) {
+        let Some(record) = self.catalog.shards.get(&shard) else {
+            return;
+        };
+        let Some(group) = self.replicas.get(shard).and_then(Shard::group) else {
+            return;
+        };
+        let was_given = from.0 < self.catalog.next_replica;
+        if was_given && !record.replicas.contains_key(&from) && !group.membership().contains(from) {
+            let frame = Frame::Gone {
+                shard,
+                to: node,
+                replica: from,
+            };
+            self.send_to_shard(node, shard, &frame);
+        }
+    }
+
+    /// A member says that a replica of ours has been removed.
+    pub(crate) fn gone(&mut self, shard: ShardId, to: NodeId, replica: ReplicaId) {
+        let is_ours = (self.replicas.get(shard)).is_some_and(|s| s.replica() == replica);
+        if to == self.me.node && is_ours {
+            self.drop_replica(shard);
+        }
+    }
+
+    fn drop_replica(&mut self, shard: ShardId) {
+        self.replicas.shards.remove(&shard);
+        self.router.forget(shard);
+        let lane = self.lane_of(shard);
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.journal.append(shard, journal::Frame::Removed);
+        }
+        if shard == TREE_SHARD {
+            self.close_front_end();
+        }
+        self.log(
+            Level::Info,
+            format!("this node's replica of {shard} was removed"),
+        );
+        let leaving = !(self.catalog.members.get(&self.me.node))
+            .is_some_and(|m| m.state == catalog::MemberState::Member);
+        if shard == META_SHARD && leaving {
+            self.stop(
+                "this node has left the cluster; its data directory is not needed any more".into(),
+            );
+        }
+    }
+
+    /// A frame could not be sent: what went there before may be lost too.
+    pub(crate) fn send_failed(&mut self, now: Now, to: &Endpoint) {
+        let nodes = self.peers.nodes_at(&to.address);
+        for shard in self.replicas.iter_mut() {
+            let Some(group) = shard.group() else { continue };
+            let there: Vec<ReplicaId> = (group.membership().replicas.values())
+                .filter(|r| nodes.contains(&r.node))
+                .map(|r| r.id)
+                .collect();
+            for replica in there {
+                shard.handle_unreachable(replica);
+            }
+        }
+        let leads = |(_, node): (u64, NodeId)| nodes.contains(&node);
+        if self.router.leader(TREE_SHARD).is_some_and(leads) {
+            self.with_front_end(now, |front, cx| front.handle_leader_lost(cx));
+        }
+    }
+
+    pub(crate) fn disk_done(&mut self, now: Now, id: LaneId, ticket: Ticket, result: &DiskResult) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        match lane.journal.handle_done(now, ticket, result) {
+            JournalProgress::Synced(_) => self.counters.syncs += 1,
+            JournalProgress::Pending => {}
+            JournalProgress::Full => self.disk_full(now, id),
+            JournalProgress::Failed(reason) => {
+                self.stop(format!(
+                    "the disk of {id} failed ({reason}); nothing more can be promised from it: replace it, \
+                     and start the node with an empty data directory"
+                ));
+            }
+            JournalProgress::NotMine => {
+                let mut ops = Vec::new();
+                if !lane.handle_disk(ticket, result, &mut ops) {
+                    for shard in self.replicas.shards.values_mut() {
+                        if shard.handle_disk(now, ticket, result, &mut lane.journal) {
+                            break;
+                        }
+                    }
+                }
+                (self.actions).extend(ops.into_iter().map(|op| Action::Disk { lane: id, op }));
+            }
+        }
+    }
+
+    /// A leader without room hands over to whoever follows best; the journal tries again meanwhile.
+    fn disk_full(&mut self, now: Now, id: LaneId) {
+        if now.mono_us < self.timers.hand_over_us {
+            return;
+        }
+        self.timers.hand_over_us = now.mono_us + 1_000_000;
+        self.log(
+            Level::Error,
+            format!("the disk of {id} is full: writes wait until there is room again"),
+        );
+        for shard in self.replicas.ids() {
+            self.hand_over(shard, |_, _| 0);
+        }
+    }
+
+    /// Hands the leadership of a shard to the best follower: the least by `cost`, then the one that is furthest.
+    pub(crate) fn hand_over(&mut self, shard: ShardId, cost: impl Fn(&Core, NodeId) -> i64) {
+        let Some(replica) = self.replicas.get(shard) else {
+            return;
+        };
+        let Some(group) = replica.group().filter(|g| g.is_leader()) else {
+            return;
+        };
+        let me = replica.replica();
+        let members = group.membership();
+        let best = (group.progress().into_iter())
+            .filter(|p| p.replica != me && p.recent_active && members.is_voter(p.replica))
+            .filter_map(|p| {
+                let node = members.replicas.get(&p.replica)?.node;
+                Some((cost(self, node), u64::MAX - p.matched, p.replica))
+            })
+            .min();
+        if let Some((_, _, to)) = best
+            && let Some(replica) = self.replicas.get_mut(shard)
+        {
+            replica.transfer_leader(to);
+        }
+    }
+
+    /// Lets every shard work until it has nothing left to do.
+    pub(crate) fn flush_shards(&mut self, now: Now) {
+        for id in self.replicas.ids() {
+            let stamp_ms = self.stamp_clock.read_ms(now);
+            let lane_id = self.lane_of(id);
+            let (Some(shard), Some(lane)) = (
+                self.replicas.shards.get_mut(&id),
+                self.lanes.get_mut(&lane_id),
+            ) else {
+                continue;
+            };
+            shard.flush(now, stamp_ms, &mut lane.journal);
+            self.shard_events(now, id, lane_id);
+        }
+        self.refresh_catalog();
+    }
+
+    fn shard_events(&mut self, now: Now, id: ShardId, lane: LaneId) {
+        while let Some(event) = (self.replicas.get_mut(id)).and_then(Shard::poll_event) {
+            match event {
+                ShardEvent::Send(message) => self.send_raft(id, lane, message),
+                ShardEvent::Output(ShardOutput::Coordination(output)) => {
+                    self.coordination_output(now, output);
+                }
+                ShardEvent::Output(ShardOutput::Catalog(_)) => {}
+                ShardEvent::Barrier(token) => self.barrier(now, token),
+                ShardEvent::Role => self.role_changed(now, id),
+                ShardEvent::Membership => {}
+                ShardEvent::Fetch {
+                    from,
+                    index,
+                    offset,
+                    length,
+                } => {
+                    let frame = Frame::Fetch {
+                        shard: id,
+                        from: self.me,
+                        index,
+                        offset,
+                        length,
+                    };
+                    if let Some(node) = self.node_of(id, from) {
+                        self.send_to_shard(node, id, &frame);
+                    }
+                }
+                ShardEvent::Piece { to, piece } => {
+                    self.send_to_shard(to, id, &Frame::Piece { shard: id, piece });
+                }
+                ShardEvent::Installed => {
+                    if id == TREE_SHARD {
+                        let actions = &mut self.actions;
+                        self.zookeeper.close_all(actions);
+                    }
+                }
+                ShardEvent::Silent(reason) => {
+                    self.log(
+                        Level::Error,
+                        format!("the replica of {id} here is silent: {reason}"),
+                    );
+                    if id == TREE_SHARD {
+                        self.close_front_end();
+                    }
+                    self.router.forget(id);
+                }
+                ShardEvent::Removed => {
+                    self.drop_replica(id);
+                    return;
+                }
+                ShardEvent::Hibernate { to, term, last } => {
+                    let from = self.replicas.get(id).map_or(ReplicaId(0), Shard::replica);
+                    let frame = Frame::Hibernate {
+                        shard: id,
+                        from,
+                        term,
+                        last,
+                    };
+                    if let Some(node) = self.node_of(id, to) {
+                        self.send_to_shard(node, id, &frame);
+                    }
+                }
+                ShardEvent::Disk(op) => self.actions.push_back(Action::Disk { lane, op }),
+                ShardEvent::SnapshotTaken(index) => {
+                    self.log(Level::Info, format!("snapshot of {id} at index {index}"));
+                }
+            }
+        }
+    }
+
+    fn node_of(&self, shard: ShardId, replica: ReplicaId) -> Option<NodeId> {
+        // A replica that is being filled has no membership yet; the catalog and the stream know more.
+        let group = self.replicas.get(shard)?.group()?;
+        let place = group.membership().replicas.get(&replica).map(|r| r.node);
+        let wanted = || {
+            let record = self.catalog.shards.get(&shard)?;
+            record.replicas.get(&replica).copied()
+        };
+        place
+            .or_else(wanted)
+            .or_else(|| self.origins.get(&(shard, replica)).copied())
+    }
+
+    fn send_raft(&mut self, id: ShardId, lane: LaneId, message: Message) {
+        let Some(shard) = self.replicas.get(id) else {
+            return;
+        };
+        // Nothing is promised before the identity names the replica.
+        let named = (self.lanes.get(&lane)).is_some_and(|l| l.names(id, shard.replica()));
+        if !named {
+            return;
+        }
+        let Some(node) = self.node_of(id, ReplicaId(message.to)) else {
+            return;
+        };
+        let Some(to) = self.peers.endpoint(node, id) else {
+            return;
+        };
+        let members = shard.group().map(|g| g.membership().clone());
+        let frame = Frame::Raft {
+            shard: id,
+            from: self.me.node,
+            to: node,
+            message: Box::new(message),
+            at_cut: None,
+        };
+        let frame = frame.encode(&members.unwrap_or_default());
+        self.actions.push_back(Action::SendPeer { to, frame });
+    }
+
+    fn coordination_output(&mut self, now: Now, output: Output) {
+        let leads = (self.replicas.get(TREE_SHARD)).is_some_and(Shard::is_leader);
+        if leads {
+            match &output {
+                Output::SessionOpened {
+                    session,
+                    timeout_ms,
+                    ..
+                } => self.leases.opened(now.mono_us, *session, 1, *timeout_ms),
+                Output::SessionAttached {
+                    session,
+                    generation,
+                    timeout_ms,
+                    ..
+                } => {
+                    (self.leases).attached(now.mono_us, *session, *generation, *timeout_ms);
+                }
+                Output::SessionEnded { session, .. } => self.leases.ended(*session),
+                _ => {}
+            }
+        }
+        self.with_front_end(now, |front, cx| front.handle_output(cx, output));
+    }
+
+    fn barrier(&mut self, now: Now, token: u64) {
+        if self.catch_up_token == Some(token) {
+            self.catch_up_token = None;
+            self.caught_up = true;
+            return;
+        }
+        self.with_front_end(now, |front, cx| front.handle_barrier(cx, token));
+    }
+
+    fn role_changed(&mut self, now: Now, id: ShardId) {
+        let Some(group) = self.replicas.get(id).and_then(Shard::group) else {
+            return;
+        };
+        let (role, term, leader) = (group.role(), group.term(), group.leader());
+        let leader = leader.and_then(|replica| self.node_of(id, replica));
+        let changed = self.router.set_leader(id, term, leader);
+        if id == TREE_SHARD && changed {
+            self.with_front_end(now, |front, cx| front.handle_leader_lost(cx));
+            self.zookeeper.mode = match role {
+                Role::Leader if self.catalog.members.len() <= 1 => "standalone",
+                Role::Leader => "leader",
+                Role::Learner => "observer",
+                Role::Follower | Role::Candidate => "follower",
+            };
+        }
+        if role == Role::Leader && changed {
+            self.counters.elections_won += 1;
+            self.log(Level::Info, format!("leads {id} in term {term}"));
+            if id == TREE_SHARD {
+                self.lead_tree(now);
+            }
+        }
+    }
+
+    /// A new leader grants every session a full time-out.
+    fn lead_tree(&mut self, now: Now) {
+        let Some(shard) = self.replicas.get(TREE_SHARD) else {
+            return;
+        };
+        let ShardMachine::Coordination(tree) = shard.machine() else {
+            return;
+        };
+        let sessions = tree.sessions().map(|s| (s.id, s.generation, s.timeout_ms));
+        self.leases.reset(now.mono_us, sessions);
+        self.stamp_clock.start(now, tree.time_ms());
+    }
+
+    /// Units from another core for the leader here.
+    pub(crate) fn propose_frame(&mut self, shard: ShardId, term: u64, units: Vec<Bytes>) {
+        let Some(replica) = self.replicas.get_mut(shard) else {
+            return;
+        };
+        // The sender will see the change of leader, and close whatever depended on these.
+        if replica
+            .group()
+            .is_some_and(|g| g.is_leader() && g.term() == term)
+        {
+            for unit in units {
+                replica.propose(unit);
+            }
+        }
+    }
+
+    /// A command for the catalog, on its way to the leader of the meta shard.
+    pub(crate) fn propose_meta(&mut self, command: &CatalogCommand) {
+        self.pass_on_meta(2, Bytes::from(command.encode()));
+    }
+
+    pub(crate) fn pass_on_meta(&mut self, hops: u8, unit: Bytes) {
+        if let Some(meta) = self.replicas.get_mut(META_SHARD)
+            && meta.is_leader()
+        {
+            meta.propose(unit);
+            return;
+        }
+        if hops == 0 {
+            return;
+        }
+        let frame = Frame::ProposeMeta {
+            hops: hops - 1,
+            unit,
+        };
+        if !self.holds(META_SHARD) {
+            let address = self.config.address.clone();
+            let core = crate::peers::core_of(META_SHARD, self.config.lanes, self.config.cores);
+            return self.send(Endpoint { address, core }, &frame);
+        }
+        match self.router.leader(META_SHARD) {
+            Some((_, node)) if node != self.me.node => {
+                self.send_to_shard(node, META_SHARD, &frame);
+            }
+            // The meta replica here is lost or knows no leader: somebody will.
+            _ => {
+                for address in self.known_addresses() {
+                    let core = base::CoreId(0);
+                    self.send(Endpoint { address, core }, &frame);
+                }
+            }
+        }
+    }
+
+    /// Addresses of the others, from the catalog or, without one, from the identity.
+    pub(crate) fn known_addresses(&self) -> Vec<String> {
+        let mut all: std::collections::BTreeSet<String> = (self.catalog.members.values())
+            .map(|m| m.address.clone())
+            .collect();
+        for lane in self.lanes.values() {
+            all.extend(lane.identity.addresses.iter().cloned());
+        }
+        all.remove(&self.config.address);
+        all.into_iter().collect()
+    }
+}

@@ -1,0 +1,519 @@
+//! What a core does because time passed, and what it does with frames of other cores.
+
+use crate::core::Core;
+use crate::event::{Action, Endpoint, FrontEnd, Hello, Level, StreamId};
+use crate::frame::Frame;
+use base::{ClusterId, CoreId, NodeId, Now};
+use bytes::Bytes;
+use catalog::{Catalog, CatalogCommand, META_SHARD, MemberState, TREE_SHARD};
+use coordination::{Command, Envelope, Unit};
+use replication::raft::Role;
+use shard::{Shard, next_changes};
+
+const TOUCH_US: u64 = 100_000;
+const RECONCILE_US: u64 = 50_000;
+const SEEK_US: u64 = 100_000;
+const REAP_US: u64 = 1_000_000;
+const HAND_OVER_US: u64 = 5_000_000;
+/// Sessions expired per turn; the rest follow in the next.
+const EXPIRED_MAX: usize = 1_000;
+/// A leader whose clock is further than this from the median hands over, in milliseconds.
+const CLOCK_MS_MAX: i64 = 2_000;
+/// Journal that a single cold shard may pin before it is snapshotted, in bytes.
+const PINNED_BYTES_MAX: u64 = 64 << 20;
+
+impl Core {
+    pub(crate) fn run_timers(&mut self, now: Now) {
+        if now.mono_us >= self.timers.tick_us {
+            // After a pause, one tick: elections are about silence, not about lost time.
+            self.timers.tick_us = now.mono_us + self.config.tick_us;
+            self.tick(now);
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        for shard in self.replicas.iter_mut() {
+            shard.tick(now);
+        }
+        let interval_us = self.ping_interval_us();
+        if now.mono_us >= self.timers.ping_us {
+            self.timers.ping_us = now.mono_us + interval_us;
+            self.ping(now, interval_us);
+        }
+        if now.mono_us >= self.timers.formation_us {
+            self.timers.formation_us = now.mono_us + SEEK_US;
+            self.seek_cluster(now);
+            self.found();
+        }
+        if now.mono_us >= self.timers.touch_us {
+            self.timers.touch_us = now.mono_us + TOUCH_US;
+            self.touch(now);
+        }
+        if now.mono_us >= self.timers.reconcile_us {
+            self.timers.reconcile_us = now.mono_us + RECONCILE_US;
+            self.reconcile(now);
+        }
+        self.expire(now);
+        self.reap(now);
+        self.check_clock(now);
+        self.update_front_end();
+        let contact_us = self.contact_us;
+        self.with_front_end(now, |front, cx| front.handle_tick(cx, contact_us));
+    }
+
+    pub(crate) fn ping_interval_us(&self) -> u64 {
+        self.config.tick_us * u64::from(self.config.heartbeat_ticks)
+    }
+
+    fn others(&self) -> Vec<NodeId> {
+        let me = self.me.node;
+        self.catalog
+            .members
+            .keys()
+            .copied()
+            .filter(|n| *n != me)
+            .collect()
+    }
+
+    fn ping(&mut self, now: Now, interval_us: u64) {
+        let others = self.others();
+        for node in &others {
+            let frame = Frame::Ping {
+                from: self.me,
+                address: self.config.address.clone(),
+                sent_us: now.mono_us,
+            };
+            self.send_to_shard(*node, META_SHARD, &frame);
+        }
+        let silent = self.peers.newly_silent(&others, now, interval_us);
+        if silent.is_empty() {
+            return;
+        }
+        // A sleeping group whose leader falls silent must look for another.
+        for id in self.replicas.ids() {
+            let leader = self.router.leader(id).map(|(_, node)| node);
+            if leader.is_some_and(|node| silent.contains(&node))
+                && let Some(shard) = self.replicas.get_mut(id)
+            {
+                shard.wake();
+            }
+        }
+        for node in silent {
+            self.log(Level::Warn, format!("{node} is not heard"));
+        }
+    }
+
+    /// Tells the tree's leader which sessions were heard from.
+    fn touch(&mut self, now: Now) {
+        let Some((term, leader)) = self.router.leader(TREE_SHARD) else {
+            return;
+        };
+        let sessions = self.zookeeper.take_touched();
+        if leader == self.me.node {
+            self.contact_us = now.mono_us;
+            for session in sessions {
+                self.leases.touch(now.mono_us, base::SessionId(session));
+            }
+        } else if self.zookeeper.has_sessions() {
+            let frame = Frame::Touch {
+                shard: TREE_SHARD,
+                term,
+                from: self.me,
+                sent_us: now.mono_us,
+                sessions,
+            };
+            self.send_to_shard(leader, TREE_SHARD, &frame);
+        } else {
+            // Nothing depends on it.
+            self.contact_us = now.mono_us;
+        }
+    }
+
+    fn expire(&mut self, now: Now) {
+        let leads = (self.replicas.get(TREE_SHARD)).is_some_and(Shard::is_leader);
+        if !leads {
+            return;
+        }
+        for (session, generation) in self.leases.poll_expired(now.mono_us, EXPIRED_MAX) {
+            let command = Command::ExpireSession {
+                session,
+                generation,
+            };
+            self.propose_as_leader(command);
+        }
+    }
+
+    fn reap(&mut self, now: Now) {
+        if now.mono_us < self.timers.reap_us {
+            return;
+        }
+        self.timers.reap_us = now.mono_us + REAP_US;
+        for lane in self.lanes.values() {
+            if let Some((shard, bytes)) = lane.journal.oldest_pinning_shard()
+                && bytes > PINNED_BYTES_MAX
+                && let Some(replica) = self.replicas.get_mut(shard)
+            {
+                replica.request_snapshot();
+            }
+        }
+        let leads = (self.replicas.get(TREE_SHARD)).is_some_and(Shard::is_leader);
+        if !leads {
+            return;
+        }
+        let time_ms = self.stamp_clock.read_ms(now);
+        let due = self.tree().map(|t| t.reapable(time_ms)).unwrap_or_default();
+        for command in due {
+            self.propose_as_leader(command);
+        }
+    }
+
+    fn propose_as_leader(&mut self, command: Command) {
+        let envelope = Envelope::default();
+        let unit = Unit { envelope, command };
+        if let Some(shard) = self.replicas.get_mut(TREE_SHARD) {
+            // One that is refused is due again.
+            shard.propose(Bytes::from(unit.encode()));
+        }
+    }
+
+    /// A leader whose clock is far from the majority's hands over to the one that is nearest.
+    fn check_clock(&mut self, now: Now) {
+        let median = self.peers.clocks.median_ms();
+        if median.abs() <= CLOCK_MS_MAX || now.mono_us < self.timers.hand_over_us {
+            return;
+        }
+        self.timers.hand_over_us = now.mono_us + HAND_OVER_US;
+        for id in self.replicas.ids() {
+            if (self.replicas.get(id)).is_some_and(Shard::is_leader) {
+                self.log(
+                    Level::Warn,
+                    format!("hands over {id}: this clock is {median} ms off the majority's"),
+                );
+                self.hand_over(id, |core, node| {
+                    let offset = core.peers.clocks.offset_ms(node.0).unwrap_or(median * 2);
+                    (offset - median).abs()
+                });
+            }
+        }
+    }
+
+    // --- wanted and actual membership ---
+
+    fn reconcile(&mut self, now: Now) {
+        self.report_lost_replicas(now);
+        for id in self.replicas.ids() {
+            self.reconcile_shard(id);
+        }
+        let leads_meta = (self.replicas.get(META_SHARD)).is_some_and(Shard::is_leader);
+        if leads_meta {
+            self.lead_meta();
+        }
+    }
+
+    fn reconcile_shard(&mut self, id: base::ShardId) {
+        let Some(record) = self.catalog.shards.get(&id) else {
+            return;
+        };
+        let Some(shard) = self.replicas.get(id) else {
+            return;
+        };
+        let Some(group) = shard.group().filter(|g| g.is_leader()) else {
+            return;
+        };
+        let me = shard.replica();
+        if group.change_is_pending() || group.is_handing_over() {
+            return;
+        }
+        let changes = next_changes(
+            me,
+            group.membership(),
+            &record.replicas,
+            |node| self.catalog.members.get(&node).map(|m| m.address.clone()),
+            &group.progress(),
+            group.last(),
+        );
+        if !record.replicas.contains_key(&me) {
+            let wanted = record.replicas.clone();
+            return self.hand_over(id, move |_, node| {
+                i64::from(!wanted.values().any(|n| *n == node))
+            });
+        }
+        if !changes.is_empty()
+            && let Some(shard) = self.replicas.get_mut(id)
+            && shard.propose_membership(&changes)
+        {
+            self.log(Level::Info, format!("proposes for {id}: {changes:?}"));
+        }
+    }
+
+    /// The meta shard's leader closes what the others have finished.
+    fn lead_meta(&mut self) {
+        let Some(group) = self.replicas.get(META_SHARD).and_then(Shard::group) else {
+            return;
+        };
+        let members = group.membership();
+        let voters = members.conf.voters.len() as u32;
+        let wanted = self.catalog.initial_members;
+        let in_meta: Vec<NodeId> = members.replicas.values().map(|r| r.node).collect();
+        // The tree's leader may be elsewhere; its membership here is as of what this replica applied.
+        let tree_voters = (self.replicas.get(TREE_SHARD))
+            .and_then(Shard::group)
+            .map(|g| g.membership().conf.voters.len() as u32);
+        if !self.catalog.formed && voters >= wanted && tree_voters.is_none_or(|v| v >= wanted) {
+            self.propose_meta(&CatalogCommand::Formed);
+        }
+        let leaving: Vec<NodeId> = (self.catalog.members.iter())
+            .filter(|(n, m)| m.state == MemberState::Leaving && !in_meta.contains(n))
+            .map(|(n, _)| *n)
+            .collect();
+        for node in leaving {
+            let in_tree = (self.replicas.get(TREE_SHARD))
+                .and_then(Shard::group)
+                .is_some_and(|g| g.membership().replicas.values().any(|r| r.node == node));
+            if !in_tree {
+                self.propose_meta(&CatalogCommand::Forget { node });
+                self.peers.forget(node);
+            }
+        }
+    }
+
+    fn report_lost_replicas(&mut self, now: Now) {
+        if now.mono_us < self.timers.lost_us {
+            return;
+        }
+        self.timers.lost_us = now.mono_us + 500_000;
+        for id in self.replicas.ids() {
+            let Some(shard) = self.replicas.get(id) else {
+                continue;
+            };
+            if shard.fault().is_none() {
+                continue;
+            }
+            let lane = self.lanes.get(&self.lane_of(id));
+            let given = lane.and_then(|l| l.identity.replicas.get(&id)).copied();
+            if let Some(replica) = given {
+                self.propose_meta(&CatalogCommand::ReplaceReplica { shard: id, replica });
+            }
+        }
+    }
+
+    // --- serving ---
+
+    /// Opens the front end once this replica has caught up with a cluster that is complete.
+    fn update_front_end(&mut self) {
+        if self.front_open || !self.catalog.formed || !self.holds(TREE_SHARD) {
+            return;
+        }
+        let Some(shard) = self.replicas.get(TREE_SHARD) else {
+            return;
+        };
+        let Some(group) = shard.group() else { return };
+        let knows_itself = group.role() != Role::Learner || group.membership().contains(group.id());
+        if !knows_itself || self.router.leader(TREE_SHARD).is_none() {
+            return;
+        }
+        if self.caught_up {
+            self.front_open = true;
+            (self.actions).push_back(Action::OpenFrontEnd(FrontEnd::Zookeeper));
+        } else if self.catch_up_token.is_none() {
+            let token = self.rng.next_u64();
+            self.catch_up_token = Some(token);
+            if let Some(shard) = self.replicas.get_mut(TREE_SHARD) {
+                shard.request_barrier(token);
+            }
+        }
+    }
+
+    pub(crate) fn close_front_end(&mut self) {
+        self.caught_up = false;
+        self.catch_up_token = None;
+        if std::mem::take(&mut self.front_open) {
+            self.zookeeper.close_all(&mut self.actions);
+            (self.actions).push_back(Action::CloseFrontEnd(FrontEnd::Zookeeper));
+        }
+    }
+
+    // --- frames ---
+
+    pub(crate) fn peer_opened(&mut self, stream: StreamId, hello: Hello) {
+        let strangers = hello.cluster == ClusterId(0) || self.cluster == ClusterId(0);
+        if hello.cluster != self.cluster && !strangers {
+            self.log(
+                Level::Warn,
+                format!(
+                    "refused a stream from {}: it is of {}, this node of {}",
+                    hello.address, hello.cluster, self.cluster
+                ),
+            );
+            self.actions.push_back(Action::ClosePeer { stream });
+            return;
+        }
+        self.peers.opened(stream, hello);
+    }
+
+    pub(crate) fn peer_frame(&mut self, now: Now, stream: StreamId, bytes: &Bytes) {
+        let Some(hello) = self.peers.hello(stream) else {
+            return;
+        };
+        let (their_cluster, address) = (hello.cluster, hello.address.clone());
+        let frame = match Frame::decode(bytes) {
+            Ok(frame) => frame,
+            Err(e) => {
+                self.log(
+                    Level::Warn,
+                    format!("closed the stream from {address}: its frame cannot be read: {e}"),
+                );
+                self.counters.malformed += 1;
+                self.actions.push_back(Action::ClosePeer { stream });
+                return;
+            }
+        };
+        let known = their_cluster != ClusterId(0) && their_cluster == self.cluster;
+        if !known && !frame.is_for_strangers() {
+            let takes_us_in = matches!(&frame, Frame::Raft { to, .. } if *to == self.me.node)
+                && self.cluster == ClusterId(0)
+                && their_cluster != ClusterId(0)
+                && self.is_joining();
+            if !takes_us_in {
+                return;
+            }
+            self.set_cluster(their_cluster);
+            self.log(Level::Info, format!("joined {their_cluster}"));
+        }
+        if let Some(shard) = frame.shard()
+            && !self.holds(shard)
+        {
+            // The sender did not know our cores yet: pass it on as it is.
+            let core = crate::peers::core_of(shard, self.config.lanes, self.config.cores);
+            let to = Endpoint {
+                address: self.config.address.clone(),
+                core,
+            };
+            let frame = bytes.clone();
+            self.actions.push_back(Action::SendPeer { to, frame });
+            return;
+        }
+        self.handle_frame(now, their_cluster, frame);
+    }
+
+    fn handle_frame(&mut self, now: Now, their_cluster: ClusterId, frame: Frame) {
+        match frame {
+            Frame::Ping {
+                from,
+                address,
+                sent_us,
+            } => {
+                let core = from.core;
+                let pong = Frame::Pong {
+                    from: self.me.node,
+                    sent_us,
+                    wall_ms: now.wall_ms,
+                };
+                self.send(Endpoint { address, core }, &pong);
+            }
+            Frame::Pong {
+                from,
+                sent_us,
+                wall_ms,
+            } => {
+                self.peers.detector.heard(from.0, now.mono_us);
+                let sent = Now {
+                    mono_us: sent_us,
+                    wall_ms: 0,
+                };
+                self.peers.clocks.heard(from.0, sent, now, wall_ms);
+            }
+            Frame::Raft {
+                shard,
+                from,
+                to,
+                message,
+                at_cut,
+            } => self.raft_frame(now, shard, (from, to), *message, at_cut.map(|m| *m)),
+            Frame::Hibernate {
+                shard,
+                from,
+                term,
+                last,
+            } => {
+                if let Some(replica) = self.replicas.get_mut(shard) {
+                    replica.handle_hibernate(from, term, last);
+                }
+            }
+            Frame::Propose { shard, term, units } => self.propose_frame(shard, term, units),
+            Frame::ProposeMeta { hops, unit } => self.pass_on_meta(hops.min(3), unit),
+            Frame::Touch {
+                shard,
+                term,
+                from,
+                sent_us,
+                sessions,
+            } => {
+                let leads = (self.replicas.get(shard).and_then(Shard::group))
+                    .is_some_and(|g| g.is_leader() && g.term() == term);
+                if leads {
+                    for session in sessions {
+                        self.leases.touch(now.mono_us, base::SessionId(session));
+                    }
+                    self.send_to_core(from, &Frame::Touched { shard, sent_us });
+                }
+            }
+            Frame::Touched { sent_us, .. } => {
+                self.contact_us = self.contact_us.max(sent_us);
+            }
+            Frame::Fetch {
+                shard,
+                from,
+                index,
+                offset,
+                length,
+            } => {
+                let lane = self.lane_of(shard);
+                if let (Some(replica), Some(lane)) =
+                    (self.replicas.get_mut(shard), self.lanes.get_mut(&lane))
+                {
+                    let journal = &mut lane.journal;
+                    replica.handle_fetch(now, from.node, index, offset, length, journal);
+                }
+            }
+            Frame::Piece { shard, piece } => {
+                let lane = self.lane_of(shard);
+                if let (Some(replica), Some(lane)) =
+                    (self.replicas.get_mut(shard), self.lanes.get_mut(&lane))
+                {
+                    replica.handle_piece(now, piece, &mut lane.journal);
+                }
+            }
+            Frame::Probe { address } => self.probed_by(address),
+            Frame::Probed { address, fresh } => {
+                self.probe_answered(now, address, fresh && their_cluster == ClusterId(0));
+            }
+            Frame::Join { node, address } => {
+                let known = self.catalog.members.contains_key(&node);
+                if self.cluster != ClusterId(0) && !known {
+                    self.propose_meta(&CatalogCommand::Admit { node, address });
+                }
+            }
+            Frame::Gone { shard, to, replica } => self.gone(shard, to, replica),
+            Frame::Transfer { shard, to } => {
+                self.hand_over(shard, |_, node| i64::from(node != to));
+            }
+            Frame::Catalog { index, bytes } => {
+                if index > self.catalog_index
+                    && let Ok(catalog) = Catalog::decode(&bytes)
+                {
+                    self.catalog_index = index;
+                    self.catalog = catalog;
+                    self.catalog_changed();
+                }
+            }
+        }
+    }
+
+    fn send_to_core(&mut self, to: base::CoreAddress, frame: &Frame) {
+        if let Some(mut endpoint) = self.peers.endpoint(to.node, META_SHARD) {
+            endpoint.core = CoreId(to.core.0);
+            self.send(endpoint, frame);
+        }
+    }
+}
