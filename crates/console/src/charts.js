@@ -18,17 +18,18 @@
     parent.append(node);
     return node;
   }
-  // The next of 1, 2, 5 × 10^k, so that the scale stays still while the values move a little.
-  function ceiling(v) {
+  // The next round number, so that the scale stays still while the values move a little.
+  function ceiling(v, bytes) {
     if (!(v > 0)) return 1;
+    if (bytes && v >= 1024) { const unit = v >= 1048576 ? 1048576 : 1024; return unit * ceiling(v / unit); }
     const ten = 10 ** Math.floor(Math.log10(v));
-    return [1, 2, 5, 10].find(step => step * ten >= v) * ten;
+    return [1, 1.5, 2, 3, 5, 7.5, 10].find(step => step * ten >= v) * ten;
   }
   function draw(chart, samples) {
     const svg = chart.querySelector('svg'), unit = units[chart.dataset.unit];
     const lines = chart.dataset.lines.split(' ');
-    const colors = [styles.getPropertyValue('--a'), styles.getPropertyValue('--b')];
-    const top = ceiling(Math.max(0, ...lines.flatMap(l => samples.map(s => s[l] || 0))));
+    const colors = [styles.getPropertyValue(lines[0] === 'errors' ? '--bad' : '--a'), styles.getPropertyValue('--b')];
+    const top = ceiling(Math.max(0, ...lines.flatMap(l => samples.map(s => s[l] || 0))), chart.dataset.unit === 'bytes');
     const end = samples.length ? samples[samples.length - 1].t_ms : 0;
     svg.replaceChildren();
     svg.setAttribute('viewBox', `0 0 ${W} ${H}`);

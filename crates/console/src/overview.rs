@@ -64,7 +64,7 @@ pub fn body(view: &View<'_>) -> Markup {
         div.figures {
             (figure("Reads", count(sum(|c| c.reads)), ""))
             (figure("Writes", count(sum(|c| c.writes)), ""))
-            (figure("Errors", count(sum(|c| c.errors)), "answers with an error code"))
+            (figure("Errors", count(sum(|c| c.errors)), "answers with a code"))
             (figure("Watch events", count(sum(|c| c.notifications)), ""))
             (figure("Received", bytes(sum(|c| c.bytes_in)), "from clients"))
             (figure("Sent", bytes(sum(|c| c.bytes_out)), "to clients"))

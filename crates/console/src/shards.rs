@@ -48,7 +48,7 @@ fn row(core: u16, shard: &ShardStatus) -> Vec<Markup> {
     let leader = shard.role == "leader";
     let silent = shard.role == "silent";
     vec![
-        html! { strong { (shard.name) } " " span.dim { (shard.shard) } },
+        html! { strong { (shard.name) } " " span.dim title="shard id" { (shard.shard.trim_start_matches('0')) } },
         plain(&shard.pool),
         html! {
             span.pill.good[leader].bad[silent].warn[shard.role == "candidate"] { (shard.role) }
