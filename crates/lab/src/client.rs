@@ -273,6 +273,15 @@ impl Client {
 
     fn note(&self, cx: &mut Context<'_>, connection: ClientId, seen: Seen) {
         if let Some(held) = &self.session {
+            let operations = &cx.history.operations;
+            cx.world.trace.comment(cx.world.now_us, || {
+                let of = match &seen {
+                    Seen::Reply(id) => format!("{:?}", operations[*id]),
+                    _ => String::new(),
+                };
+                let number = held.number;
+                format!("session {number} on {connection:?} {seen:?} {of}")
+            });
             cx.history.tape.push(Line {
                 at_us: cx.world.now_us,
                 session: held.number,

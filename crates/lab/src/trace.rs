@@ -78,6 +78,18 @@ impl Trace {
         }
     }
 
+    /// Something for the reader only: not part of the hash.
+    pub fn comment(&self, at_us: u64, text: impl FnOnce() -> String) {
+        if self.text {
+            println!(
+                "{:>6}.{:06} ..... {}",
+                at_us / 1_000_000,
+                at_us % 1_000_000,
+                text()
+            );
+        }
+    }
+
     /// An event is handed to a core.
     pub fn event(&mut self, at_us: u64, node: usize, event: &Event) {
         match event {
