@@ -159,6 +159,8 @@ pub enum Dial {
 pub struct Outbound {
     /// To whom.
     pub to: node::Endpoint,
+    /// What it was greeted with.
+    pub hello: node::Hello,
     /// Its phase.
     pub dial: Dial,
     /// Frames to be sent, the greeting first.

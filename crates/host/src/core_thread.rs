@@ -729,9 +729,18 @@ impl CoreThread {
             }
             return;
         }
+        let hello = self.core.hello(&to);
+        if let Some(token) = self.dialled.get(&to).copied()
+            && self
+                .outbound
+                .get(&token)
+                .is_some_and(|peer| peer.hello != hello)
+        {
+            self.retire(token);
+        }
         let token = match self.dialled.get(&to) {
             Some(token) => *token,
-            None => self.dial(now, &to),
+            None => self.dial(now, &to, hello),
         };
         let Some(peer) = self.outbound.get_mut(&token) else {
             // The dial failed at once; the core hears of it in the next round.
@@ -747,16 +756,33 @@ impl CoreThread {
         }
     }
 
-    fn dial(&mut self, now: Now, to: &Endpoint) -> u64 {
+    /// Ends a stream whose greeting no longer holds: this node came to belong to a cluster since. What
+    /// it had still to send is sent, or told as failed.
+    fn retire(&mut self, token: u64) {
+        let Some(mut peer) = self.outbound.remove(&token) else {
+            return;
+        };
+        self.dialled.remove(&peer.to);
+        let sent = match &mut peer.dial {
+            Dial::Open(socket) => peer.out.write_to(socket).unwrap_or(false),
+            Dial::Resolving | Dial::Connecting(_) => false,
+        };
+        if !sent {
+            self.events.push_back(Event::SendFailed { to: peer.to });
+        }
+    }
+
+    fn dial(&mut self, now: Now, to: &Endpoint, hello: Hello) -> u64 {
         let token = self.next_token();
-        let hello = self.core.hello(to).encode();
+        let greeting = hello.encode();
         let mut out = Outgoing::default();
-        out.push_copy(&frame::header(&hello));
-        out.push_copy(&hello);
+        out.push_copy(&frame::header(&greeting));
+        out.push_copy(&greeting);
         self.outbound.insert(
             token,
             Outbound {
                 to: to.clone(),
+                hello,
                 dial: Dial::Resolving,
                 out,
                 dirty: false,
