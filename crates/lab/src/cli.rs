@@ -3,6 +3,7 @@
 use crate::faults::Faults;
 use crate::run::{Options, Report, run};
 use clap::Args;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -131,7 +132,7 @@ pub fn cluster(args: &ClusterArgs) -> ExitCode {
 }
 
 fn print_report(args: &ClusterArgs, report: &Report, always: bool) {
-    const VIOLATIONS_SHOWN_MAX: usize = 12;
+    const KINDS_SHOWN_MAX: usize = 12;
     if report.violations.is_empty() && !always {
         return;
     }
@@ -144,10 +145,25 @@ fn print_report(args: &ClusterArgs, report: &Report, always: bool) {
         report.operations.0,
         report.violations.len()
     );
-    for violation in report.violations.iter().take(VIOLATIONS_SHOWN_MAX) {
-        println!("  {violation}");
+    let mut kinds: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+    for violation in &report.violations {
+        kinds.entry(kind_of(violation)).or_insert((0, violation)).0 += 1;
+    }
+    for (count, violation) in kinds.values().take(KINDS_SHOWN_MAX) {
+        if *count > 1 {
+            println!("  {violation} (and {} more of this kind)", count - 1);
+        } else {
+            println!("  {violation}");
+        }
     }
     if !report.violations.is_empty() {
         println!("  repeat: {}", args.repeat(report.seed));
     }
+}
+
+/// A violation without its figures and names of nodes.
+fn kind_of(violation: &str) -> String {
+    let plain = |word: &&str| !word.contains(|c: char| c.is_ascii_digit() || c == '/');
+    let words: Vec<&str> = violation.split(' ').filter(plain).take(12).collect();
+    words.join(" ")
 }

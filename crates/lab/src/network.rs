@@ -27,6 +27,7 @@ struct Stream {
     to: usize,
     to_life: u64,
     endpoint: Endpoint,
+    hello: Hello,
     /// The receiver has been told of the stream and not of its end.
     open_at_receiver: bool,
     ended: bool,
@@ -101,6 +102,18 @@ impl Network {
 impl World {
     pub(crate) fn send_peer(&mut self, from: usize, to: Endpoint, frame: Bytes) {
         let key = (from, to);
+        if let Some(Link::Up(stream)) = self.network.links.get(&key) {
+            let stream = *stream;
+            let hello = self.hello_of(from, &key.1);
+            let greeted = self.network.streams.get(&stream).map(|s| &s.hello);
+            if hello.as_ref() != greeted {
+                // The greeting no longer holds (the node came to be of a cluster): dial anew. What is
+                // under way on the old stream still arrives.
+                self.network.links.remove(&key);
+                let delay_us = self.network.delay_us();
+                self.end_stream(stream, delay_us);
+            }
+        }
         match self.network.links.get_mut(&key) {
             Some(Link::Up(stream)) => {
                 let stream = *stream;
@@ -157,6 +170,7 @@ impl World {
                 to: target,
                 to_life: self.nodes[target].life,
                 endpoint: to,
+                hello: hello.clone(),
                 open_at_receiver: false,
                 ended: false,
                 broken: false,
