@@ -31,7 +31,11 @@ enum Task {
     /// Look at everything that must hold without running tests; writes nothing.
     Verify,
     /// Write what `verify` looks at: formatting, generated documents.
-    Fix,
+    Fix {
+        /// Only the documents.
+        #[arg(long)]
+        documents: bool,
+    },
     /// Run the stages named, or all of them, each within its time.
     Test {
         /// Long versions: more seeds, more faults.
@@ -50,7 +54,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Verify => verify::run(),
-        Task::Fix => verify::fix(),
+        Task::Fix { documents } => verify::fix(documents),
         Task::Test { all, stages } => stages::run(&stages, all),
         Task::Bench { what } => bench::run(&what),
     };

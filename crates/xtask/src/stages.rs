@@ -41,7 +41,7 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "lab",
         budget_s: 120,
-        run: lab,
+        run: lab_cluster_seeds,
     },
     Stage {
         name: "clients-python",
@@ -179,7 +179,7 @@ fn build() -> Result<PathBuf, String> {
     }
 }
 
-fn lab(plan: &Plan) -> Result<Tests, String> {
+fn lab_cluster_seeds(plan: &Plan) -> Result<Tests, String> {
     let binary = build()?;
     let seeds = if plan.all { "3000" } else { "300" };
     let mut command = Command::new(binary);

@@ -28,7 +28,10 @@ pub fn run() -> Result<bool, String> {
     section("mission", mission::check(&root, &sources));
     section("symbols", sources.unknown_symbols(&root, "ARCHITECTURE.md"));
     section("paths", sources.home_paths());
-    section("format", cargo(&["fmt", "--all", "--", "--check"])?);
+    section(
+        "format",
+        cargo(&["fmt", "--all", "--", "--check", "--color", "never"])?,
+    );
     section(
         "clippy",
         cargo(&[
@@ -49,9 +52,12 @@ pub fn run() -> Result<bool, String> {
     Ok(failed.is_empty())
 }
 
-/// Writes formatting and generated documents.
-pub fn fix() -> Result<bool, String> {
-    let problems = cargo(&["fmt", "--all"])?;
+/// Writes generated documents, and formatting unless only `documents` are wanted.
+pub fn fix(documents: bool) -> Result<bool, String> {
+    let problems = match documents {
+        true => Vec::new(),
+        false => cargo(&["fmt", "--all"])?,
+    };
     for problem in &problems {
         println!("{problem}");
     }
