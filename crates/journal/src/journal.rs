@@ -154,6 +154,7 @@ pub struct Journal {
     gather: Gather,
     batch: Option<Batch>,
     opened: Position,
+    appended: Position,
     durable: Position,
     /// Durable, of the current segment, and not sealed: the position and the running checksum there.
     unsealed: Option<(Position, u32)>,
@@ -185,6 +186,7 @@ impl Journal {
             gather: Gather::default(),
             batch: None,
             opened: Position(0),
+            appended: Position(0),
             durable: recovered.end,
             unsealed: None,
             seal_at_us: 0,
@@ -222,7 +224,8 @@ impl Journal {
         let (previous, previous_end) = resume.tail.unwrap_or((0, 0));
         journal.begin_segment(previous, previous_end);
         journal.gather.sync_first = (previous != 0).then_some(previous);
-        journal.opened = journal.appended();
+        journal.opened = journal.end();
+        journal.appended = journal.opened;
         journal
     }
 
@@ -277,11 +280,13 @@ impl Journal {
             Frame::Removed => {
                 self.put(Header::of(Kind::Removed, shard.0), &[], &[]);
                 self.gather.effects.push(Effect::Ended { life: live.life });
-                return self.appended();
+                self.appended = self.end();
+                return self.appended;
             }
         }
         self.live.insert(shard, live);
-        self.appended()
+        self.appended = self.end();
+        self.appended
     }
 
     /// Emits a write and a sync for what was gathered, unless a sync is under way: then it goes with the
@@ -318,7 +323,7 @@ impl Journal {
         self.offset += batch.bytes.len() as u64;
         self.segments.written(self.segment, self.offset);
         self.batch = Some(Batch {
-            end: self.appended(),
+            end: self.end(),
             ..batch
         });
         self.emit_batch();
@@ -372,8 +377,13 @@ impl Journal {
         self.durable
     }
 
-    /// The end of the last appended frame.
+    /// The end of the last appended frame (before the first: [`Self::opened`]). A seal does not move it:
+    /// that may be long without a sync behind it.
     pub fn appended(&self) -> Position {
+        self.appended
+    }
+
+    fn end(&self) -> Position {
         Position(self.base + self.offset + self.gather.bytes.len() as u64)
     }
 
@@ -446,7 +456,7 @@ impl Journal {
     // Frames into the gather buffer.
 
     fn put(&mut self, header: Header, context: &[u8], data: &[u8]) {
-        let at = self.appended().0;
+        let at = self.end().0;
         self.chain = wire::put(
             &mut self.gather.bytes,
             at,

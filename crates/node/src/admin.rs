@@ -224,13 +224,14 @@ pub struct Counters {
     pub syncs: u64,
     /// Journal bytes written.
     pub journal_bytes: u64,
-    /// Latency of requests in power-of-two buckets of microseconds: `latency[i]` counts those below 2^i µs.
+    /// Latency of requests in power-of-two buckets of microseconds: `latency[i]` counts those from 2^(i−1)
+    /// to below 2^i µs, each once.
     pub latency: Vec<u64>,
     /// Sum of latencies in microseconds.
     pub latency_sum_us: u64,
 }
 
-/// Buckets of [`Counters::latency`]: the last one counts everything.
+/// Buckets of [`Counters::latency`]; the last one is open at its top.
 const LATENCY_BUCKETS: usize = 32;
 
 impl Counters {
@@ -238,23 +239,20 @@ impl Counters {
     pub fn note_latency(&mut self, now: base::Now, since_us: u64) {
         let us = now.mono_us.saturating_sub(since_us);
         self.latency.resize(LATENCY_BUCKETS, 0);
-        // `latency[i]` counts those below 2^i µs.
-        let first = (64 - us.leading_zeros()) as usize;
-        for bucket in self.latency.iter_mut().skip(first) {
-            *bucket += 1;
-        }
+        let bucket = (64 - us.leading_zeros()) as usize;
+        self.latency[bucket.min(LATENCY_BUCKETS - 1)] += 1;
         self.latency_sum_us += us;
     }
 
     /// Least, mean and greatest latency in milliseconds, as far as the buckets tell.
     pub fn latency_ms(&self) -> (u64, f64, u64) {
-        let total = self.latency.last().copied().unwrap_or(0);
+        let total: u64 = self.latency.iter().sum();
         if total == 0 {
             return (0, 0.0, 0);
         }
         let below = |i: usize| (1u64 << i) / 1000;
         let least = self.latency.iter().position(|n| *n > 0).unwrap_or(0);
-        let greatest = self.latency.iter().position(|n| *n == total).unwrap_or(0);
+        let greatest = self.latency.iter().rposition(|n| *n > 0).unwrap_or(0);
         let mean = self.latency_sum_us as f64 / total as f64 / 1000.0;
         (below(least.saturating_sub(1)), mean, below(greatest))
     }

@@ -302,7 +302,7 @@ impl Core {
     }
 
     pub(crate) fn send(&mut self, to: Endpoint, frame: &Frame) {
-        let frame = frame.encode(&Membership::default());
+        let frame = frame.encode(self.cluster, &Membership::default());
         self.actions.push_back(Action::SendPeer { to, frame });
     }
 

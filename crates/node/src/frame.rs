@@ -1,7 +1,8 @@
 //! What cores say to each other: a closed set, in our own byte form.
 
 use base::{
-    CoreAddress, CoreId, DecodeError, LogIndex, NodeId, Reader, ReplicaId, ShardId, Term, Writer,
+    ClusterId, CoreAddress, CoreId, DecodeError, LogIndex, NodeId, Reader, ReplicaId, ShardId,
+    Term, Writer,
 };
 use bytes::Bytes;
 use replication::raft::{Membership, Message, decode_message, encode_message};
@@ -153,9 +154,11 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// The byte form. `membership` says where the replicas of a raft message live.
-    pub fn encode(&self, membership: &Membership) -> Bytes {
+    /// The byte form, behind the sender's cluster (0 while it is of none: a stream may be older than
+    /// that). `membership` says where the replicas of a raft message live.
+    pub fn encode(&self, cluster: ClusterId, membership: &Membership) -> Bytes {
         let mut w = Writer::new();
+        w.u64(cluster.0);
         match self {
             Self::Ping {
                 from,
@@ -252,9 +255,10 @@ impl Frame {
         w.into_bytes()
     }
 
-    /// Reads the byte form.
-    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+    /// Reads the sender's cluster and the frame.
+    pub fn decode(bytes: &Bytes) -> Result<(ClusterId, Self), DecodeError> {
         let mut r = Reader::new(bytes);
+        let cluster = ClusterId(r.u64()?);
         let frame = match r.u8()? {
             1 => Self::Ping {
                 from: read_core(&mut r)?,
@@ -360,7 +364,7 @@ impl Frame {
             _ => return Err(DecodeError::Invalid("frame kind")),
         };
         r.finish()?;
-        Ok(frame)
+        Ok((cluster, frame))
     }
 
     /// The shard whose core shall get the frame; `None`: any core.
@@ -500,8 +504,8 @@ mod tests {
     #[test]
     fn frames_survive_their_byte_form_and_refuse_cuts() {
         for frame in samples() {
-            let bytes = frame.encode(&Membership::default());
-            assert_eq!(Frame::decode(&bytes), Ok(frame));
+            let bytes = frame.encode(ClusterId(9), &Membership::default());
+            assert_eq!(Frame::decode(&bytes), Ok((ClusterId(9), frame)));
             for cut in 0..bytes.len() {
                 assert!(Frame::decode(&bytes.slice(..cut)).is_err());
             }
@@ -512,7 +516,7 @@ mod tests {
     fn mutated_frames_are_refused_or_read_never_more() {
         let mut rng = base::Rng::new(3);
         for frame in samples() {
-            let good = frame.encode(&Membership::default());
+            let good = frame.encode(ClusterId(9), &Membership::default());
             for _ in 0..2_000 {
                 let mut bad = good.to_vec();
                 let at = rng.range(0, bad.len() as u64) as usize;

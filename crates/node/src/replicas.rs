@@ -424,7 +424,7 @@ impl Core {
             message: Box::new(message),
             at_cut: None,
         };
-        let frame = frame.encode(&members.unwrap_or_default());
+        let frame = frame.encode(self.cluster, &members.unwrap_or_default());
         self.actions.push_back(Action::SendPeer { to, frame });
     }
 

@@ -259,7 +259,12 @@ impl Core {
         let tree_voters = (self.replicas.get(TREE_SHARD))
             .and_then(Shard::group)
             .map(|g| g.membership().conf.voters.len() as u32);
-        if !self.catalog.formed && voters >= wanted && tree_voters.is_none_or(|v| v >= wanted) {
+        let founded = self.catalog.cluster != ClusterId(0);
+        if founded
+            && !self.catalog.formed
+            && voters >= wanted
+            && tree_voters.is_none_or(|v| v >= wanted)
+        {
             self.propose_meta(&CatalogCommand::Formed);
         }
         let leaving: Vec<NodeId> = (self.catalog.members.iter())
@@ -355,9 +360,9 @@ impl Core {
         let Some(hello) = self.peers.hello(stream) else {
             return;
         };
-        let (their_cluster, address) = (hello.cluster, hello.address.clone());
-        let frame = match Frame::decode(bytes) {
-            Ok(frame) => frame,
+        let address = hello.address.clone();
+        let (their_cluster, frame) = match Frame::decode(bytes) {
+            Ok(decoded) => decoded,
             Err(e) => {
                 self.log(
                     Level::Warn,

@@ -42,7 +42,8 @@ pub fn next_changes(
     }
     for id in &membership.conf.learners {
         let caught_up = progress.iter().any(|p| {
-            p.replica.0 == *id && p.recent_active && p.matched + CAUGHT_UP_ENTRIES >= last
+            let filled = p.matched > 0 && !p.in_snapshot;
+            p.replica.0 == *id && p.recent_active && filled && p.matched + CAUGHT_UP_ENTRIES >= last
         });
         if caught_up && voters < VOTERS_MAX && wanted.contains_key(&ReplicaId(*id)) {
             changes.push(Change::Promote(ReplicaId(*id)));

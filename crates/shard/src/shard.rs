@@ -142,6 +142,8 @@ struct Unsynced {
     position: Position,
     number: u64,
     messages: Vec<Message>,
+    /// A snapshot up to here was installed: raft counts it as applied once it is durable.
+    installed: Option<LogIndex>,
 }
 
 #[derive(Clone, Debug)]
@@ -953,6 +955,7 @@ impl Shard {
             position: journal.appended(),
             number: persist.number,
             messages: persist.messages_after,
+            installed: persist.installed.map(|(index, _)| index),
         });
     }
 
@@ -967,6 +970,9 @@ impl Shard {
             }
             if let Some(group) = self.group_mut() {
                 group.handle_persisted(step.number);
+                if let Some(index) = step.installed {
+                    group.handle_applied(index);
+                }
             }
         }
         if let Some((position, index)) = self.release_at
@@ -978,6 +984,9 @@ impl Shard {
     }
 
     fn apply(&mut self, committed: Vec<Committed>) {
+        if committed.is_empty() {
+            return;
+        }
         let mut outputs = Vec::new();
         for entry in committed {
             if let Some(changes) = &entry.changes {

@@ -204,7 +204,7 @@ impl World {
 
     fn write_all(&mut self) {
         assert!(self.write(true));
-        assert_eq!(self.journal.durable(), self.journal.appended());
+        assert!(self.journal.durable() >= self.journal.appended());
         assert_eq!(self.history.len(), 1);
     }
 

@@ -192,9 +192,16 @@ impl Storage for GroupLog {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let needed = request_index.max(self.before.0);
-        let Some(offer) = self.offer.as_ref().filter(|o| o.index >= needed) else {
+        // A replica refuses a snapshot whose configuration does not know it.
+        let knows = |conf: &ConfState| {
+            (conf.voters.iter().chain(&conf.learners))
+                .chain(&conf.learners_next)
+                .any(|id| *id == to)
+        };
+        let fits = |o: &&SnapshotOffer| o.index >= needed && knows(&o.conf);
+        let Some(offer) = self.offer.as_ref().filter(fits) else {
             self.snapshot_wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         };
