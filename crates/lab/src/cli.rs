@@ -33,7 +33,7 @@ pub struct ClusterArgs {
     /// Journal lanes of each node
     #[arg(long, default_value_t = 1)]
     pub lanes: u16,
-    /// all, none, or some of: crash,blackout,pause,partition,streams,connections,slow,full,fail,clock,wipe,flip,lose,rot,members,transfer,snapshot
+    /// all, none, or some of: crash,blackout,pause,partition,streams,duplicate,connections,slow,full,fail,clock,wipe,flip,lose,rot,members,transfer,snapshot
     #[arg(long, default_value = "all")]
     pub faults: Faults,
     /// Runs at the same time [default: one for each processor]

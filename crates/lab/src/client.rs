@@ -155,6 +155,7 @@ pub struct Client {
     ghost: Option<Link>,
     watches: Watches,
     closing: bool,
+    moved: bool,
 }
 
 impl Client {
@@ -173,6 +174,7 @@ impl Client {
             ghost: None,
             watches: Watches::default(),
             closing: false,
+            moved: false,
         }
     }
 
@@ -343,6 +345,12 @@ impl Client {
         {
             send_on(cx, ghost, held.number, ops, true);
         }
+    }
+
+    /// True once after the session was moved away from a connection that is still open: the moment at
+    /// which its old home may not know yet.
+    pub fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     /// True while an old connection is left open.
@@ -542,6 +550,7 @@ impl Client {
                 timeout_us: connect.timeout_ms as u64 * 1000,
             });
         }
+        self.moved = self.ghost.is_some();
         self.note(cx, id, Seen::Attached);
         let set = self.watches.set();
         if !set.is_empty() {

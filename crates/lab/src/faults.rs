@@ -18,6 +18,8 @@ pub enum Name {
     Partition,
     /// The streams between two nodes break.
     Streams,
+    /// Frames arrive twice.
+    Duplicate,
     /// The client connections of a node break.
     Connections,
     /// Syncs take long.
@@ -45,9 +47,9 @@ pub enum Name {
 }
 
 /// Every fault with its name and mean interval in milliseconds.
-const NAMES: [(Name, &str, u64); 17] = [
+const NAMES: [(Name, &str, u64); 18] = [
     (Name::Crash, "crash", 4_000),
-    (Name::Blackout, "blackout", 8_000),
+    (Name::Blackout, "blackout", 5_000),
     (Name::Pause, "pause", 4_000),
     (Name::Partition, "partition", 4_000),
     (Name::Streams, "streams", 1_000),
@@ -63,6 +65,7 @@ const NAMES: [(Name, &str, u64); 17] = [
     (Name::Members, "members", 5_000),
     (Name::Transfer, "transfer", 3_000),
     (Name::Snapshot, "snapshot", 1_500),
+    (Name::Duplicate, "duplicate", 3_000),
 ];
 
 /// Which faults a run may have.
@@ -160,11 +163,15 @@ pub enum Fault {
     Streams {
         pick: u64,
     },
+    Duplicate {
+        for_us: u64,
+    },
     Connections {
         pick: u64,
     },
     Slow {
         pick: u64,
+        everyone: bool,
         extra_us: u64,
         for_us: u64,
     },
@@ -269,9 +276,13 @@ fn draw(name: Name, rng: &mut Rng) -> Fault {
             for_us: rng.range(100_000, 4_000_000),
         },
         Name::Streams => Fault::Streams { pick },
+        Name::Duplicate => Fault::Duplicate {
+            for_us: rng.range(100_000, 2_000_000),
+        },
         Name::Connections => Fault::Connections { pick },
         Name::Slow => Fault::Slow {
             pick,
+            everyone: rng.one_in(2),
             extra_us: rng.range(5_000, 400_000),
             for_us: rng.range(200_000, 3_000_000),
         },

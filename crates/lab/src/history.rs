@@ -219,6 +219,13 @@ impl History {
         self.tape.iter().filter(move |line| line.session == session)
     }
 
+    /// When the session of an operation was first attached elsewhere than where the operation was sent.
+    pub fn moved_us(&self, operation: &Operation) -> Option<u64> {
+        self.tape_of(operation.session)
+            .find(|line| line.connection > operation.connection && line.seen == Seen::Attached)
+            .map(|line| line.at_us)
+    }
+
     /// Operations and, for a multi, its parts with their part of the answer:
     /// (operation, part, part's answer if the whole was answered).
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {

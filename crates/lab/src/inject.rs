@@ -75,6 +75,10 @@ impl Run {
                     self.world.break_streams(a, b);
                 }
             }
+            Fault::Duplicate { for_us } => {
+                self.world.duplicate(true);
+                self.alarm(now_us + for_us, Alarm::DuplicatesEnd);
+            }
             Fault::Connections { pick } => {
                 if let Some(node) = self.pick(pick) {
                     self.world.reset_connections_of(node);
@@ -82,10 +86,16 @@ impl Run {
             }
             Fault::Slow {
                 pick,
+                everyone,
                 extra_us,
                 for_us,
             } => {
-                if let Some(node) = self.pick(pick) {
+                let hit = if everyone {
+                    self.members.clone()
+                } else {
+                    self.pick(pick).into_iter().collect()
+                };
+                for node in hit {
                     self.world.nodes[node].disk.fault.slow_us = extra_us;
                     self.alarm(now_us + for_us, Alarm::SlowEnds(node));
                 }
@@ -217,6 +227,7 @@ impl Run {
                 self.say("the network is whole again");
                 self.world.unblock_all();
             }
+            Alarm::DuplicatesEnd => self.world.duplicate(false),
             Alarm::SlowEnds(node) => self.world.nodes[node].disk.fault.slow_us = 0,
             Alarm::FullEnds(node) => self.world.nodes[node].disk.fault.full = false,
             Alarm::FailEnds(node, life) => {
@@ -366,6 +377,7 @@ impl Run {
         self.say("all faults end");
         let now_us = self.world.now_us;
         self.world.unblock_all();
+        self.world.duplicate(false);
         for node in 0..self.world.nodes.len() {
             self.world.nodes[node].disk.fault = Default::default();
             self.world.nodes[node].paused_until_us =

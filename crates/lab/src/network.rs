@@ -66,6 +66,7 @@ pub struct Network {
     links: BTreeMap<(usize, Endpoint), Link>,
     blocked: BTreeSet<(usize, usize)>,
     next_stream: u64,
+    duplicating: bool,
 }
 
 impl Network {
@@ -77,6 +78,7 @@ impl Network {
             links: BTreeMap::new(),
             blocked: BTreeSet::new(),
             next_stream: 1,
+            duplicating: false,
         }
     }
 
@@ -188,7 +190,19 @@ impl World {
         }
     }
 
+    /// From now on some frames arrive twice, or none does.
+    pub fn duplicate(&mut self, duplicating: bool) {
+        self.network.duplicating = duplicating;
+    }
+
     fn push_parcel(&mut self, id: StreamId, parcel: Parcel) {
+        if self.network.duplicating
+            && matches!(parcel, Parcel::Frame(_))
+            && self.network.rng.one_in(8)
+        {
+            let delay_us = self.network.delay_us();
+            self.push_parcel_after(id, parcel.clone(), delay_us);
+        }
         let delay_us = self.network.delay_us();
         self.push_parcel_after(id, parcel, delay_us);
     }

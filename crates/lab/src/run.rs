@@ -81,6 +81,7 @@ pub(crate) enum Alarm {
         other: usize,
         lose: bool,
     },
+    DuplicatesEnd,
     SlowEnds(usize),
     FullEnds(usize),
     FailEnds(usize, u64),
@@ -388,6 +389,10 @@ impl Run {
                 };
                 for player in &mut self.players {
                     player.client.handle(&mut cx, id, note.clone());
+                    if player.client.take_moved() {
+                        let ops = player.intentions.as_ghost();
+                        player.client.send_as_ghost(&mut cx, ops);
+                    }
                 }
                 for dumper in &mut self.dumpers {
                     dumper.client.handle(&mut cx, id, note.clone());

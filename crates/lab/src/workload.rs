@@ -218,10 +218,10 @@ impl Intentions {
     pub fn as_ghost(&mut self) -> Vec<Op> {
         let path = self.any_register();
         let read = Op::Get { path, watch: false };
-        if self.rng.one_in(2) {
+        if self.rng.one_in(3) {
             vec![read]
         } else {
-            vec![self.set(), read]
+            vec![self.set(), self.append(), read]
         }
     }
 

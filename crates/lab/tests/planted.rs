@@ -11,10 +11,11 @@ fn faults(bug: Bug) -> &'static str {
     match bug {
         Bug::AcknowledgeBeforeSync => "blackout,slow",
         Bug::VoteAfterLostLog | Bug::CutSealedFrame => "rot",
-        Bug::ApplyTwice => "streams,transfer,partition",
-        Bug::LoseWatch | Bug::EventAfterData | Bug::ServeAfterMove => "none",
+        Bug::ApplyTwice => "duplicate",
+        Bug::LoseWatch | Bug::EventAfterData | Bug::ServeAfterMove | Bug::SkipGenerationCheck => {
+            "none"
+        }
         Bug::ExpireEarly => "connections",
-        Bug::SkipGenerationCheck => "streams,connections,partition,transfer",
         Bug::SyncWithoutReadIndex => "partition,slow",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
     }

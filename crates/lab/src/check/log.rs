@@ -46,6 +46,15 @@ pub fn check(history: &History) -> Vec<String> {
             _ => {}
         }
         if part.operation.ghost {
+            if let Some((path, _)) = found
+                && history
+                    .moved_us(part.operation)
+                    .is_some_and(|at| part.operation.invoked_us >= at)
+            {
+                objections.push(format!(
+                    "{path} came from operation {id}, sent through a home that its session had left"
+                ));
+            }
             continue;
         }
         let connection = part.operation.connection;
@@ -103,7 +112,8 @@ fn applied_values<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::build::{create, op, stat};
+    use crate::check::build::{create, line, op, stat};
+    use crate::history::Seen;
 
     fn append(h: &mut History, conn: u64, value: &str, done: Option<(&str, i64)>) {
         let at = h.operations.len() as u64;
@@ -152,6 +162,18 @@ mod tests {
         let mut h = History::default();
         append(&mut h, 1, "a", Some(("/log/n-1", 6)));
         end(&mut h, &[("/log/n-0", "a", 5), ("/log/n-1", "a", 6)]);
+        assert_eq!(check(&h).len(), 1);
+    }
+
+    #[test]
+    fn a_write_through_the_home_that_was_left_is_found() {
+        let mut h = History::default();
+        append(&mut h, 1, "a", None);
+        h.operations[0].ghost = true;
+        h.operations[0].invoked_us = 5;
+        end(&mut h, &[("/log/n-0", "a", 5)]);
+        assert_eq!(check(&h), Vec::<String>::new());
+        line(&mut h, 0, 2, 5, Seen::Attached);
         assert_eq!(check(&h).len(), 1);
     }
 

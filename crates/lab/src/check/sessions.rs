@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 /// Clocks of nodes may run this much too fast, in parts per million.
 const DRIFT_PPM: u64 = 1_000;
+/// A follower answers a ping, and tells the leader with its next batch of keep-alives: one that is cut
+/// off in between has vouched for its clients this much too long.
+const TOLD_LATER_US: u64 = 400_000;
 const NO_NODE: i32 = -101;
 
 /// Objections about sessions.
@@ -70,7 +73,9 @@ fn honest_expiry(history: &History) -> Vec<String> {
     for (number, session) in history.sessions.iter().enumerate() {
         if let Some(Ending::Expired(at_us)) = session.ending {
             let timeout_us = session.timeout_ms * 1000;
-            let earliest_us = session.vouched_us + timeout_us - timeout_us * DRIFT_PPM / 1_000_000;
+            let earliest_us = session.vouched_us + timeout_us
+                - timeout_us * DRIFT_PPM / 1_000_000
+                - TOLD_LATER_US;
             if at_us < earliest_us {
                 objections.push(format!(
                     "session {number} expired at {at_us} µs, {} ms after a request that was answered; \
@@ -197,10 +202,7 @@ fn moved(history: &History) -> Vec<String> {
         if reply.result.is_err() {
             continue;
         }
-        let moved_us = history
-            .tape_of(ghost.session)
-            .find(|line| line.connection > ghost.connection && line.seen == Seen::Attached)
-            .map(|line| line.at_us);
+        let moved_us = history.moved_us(ghost);
         let Some(moved_us) = moved_us else { continue };
         let is_write = matches!(ghost.op, Op::Set { .. });
         if is_write && ghost.invoked_us > moved_us {
