@@ -97,7 +97,10 @@ pub fn run(names: &[String], all: bool) -> Result<bool, String> {
         (passed, failed, skipped) = (passed + p, failed + f, skipped + s);
         table.push((stage, took_s, p, f, s));
         results.0.insert(stage.name.to_owned(), tests);
-        results.save()?;
+        // That ZooKeeper passes says nothing of this product.
+        if std::env::var_os("TARGET").is_none() {
+            results.save()?;
+        }
     }
     println!(
         "\n{:<16} {:>8} {:>8} {:>7} {:>7} {:>8}",
@@ -166,7 +169,12 @@ fn unit(plan: &Plan) -> Result<Tests, String> {
 }
 
 /// Builds what the other stages start; the same profile and features as the tests', so nothing is built twice.
+///
+/// `ALTHING_BIN` names a binary to be tested in its place, for example that of a release.
 fn build() -> Result<PathBuf, String> {
+    if let Some(binary) = std::env::var_os("ALTHING_BIN") {
+        return Ok(root().join(binary));
+    }
     let outcome = process::run(
         cargo().args(["build", "--workspace", "--quiet"]),
         Duration::from_secs(1800),
