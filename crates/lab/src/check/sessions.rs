@@ -291,7 +291,7 @@ mod tests {
         let mut h = History::default();
         let s = session(&mut h, 1_000);
         h.sessions[s].vouched_us = 100;
-        h.sessions[s].ending = Some(Ending::Expired(600_000));
+        h.sessions[s].ending = Some(Ending::Expired(500_000));
         assert_eq!(check(&h).len(), 1);
     }
 
