@@ -156,6 +156,9 @@ impl Run {
     }
 
     fn lose(&mut self, node: usize, fault: &Fault) {
+        // Whoever may have to join again is configured with those who are members now.
+        let members = self.members.iter().map(|member| address(*member)).collect();
+        self.world.nodes[node].config.initial_members = members;
         let wiped = matches!(fault, Fault::Wipe { .. });
         self.world.crash(node, wiped);
         let disk = &mut self.world.nodes[node].disk;
