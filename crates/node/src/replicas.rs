@@ -470,12 +470,6 @@ impl Core {
         let changed = self.router.set_leader(id, term, leader);
         if id == TREE_SHARD && changed {
             self.with_front_end(now, |front, cx| front.handle_leader_lost(cx));
-            self.zookeeper.mode = match role {
-                Role::Leader if self.catalog.members.len() <= 1 => "standalone",
-                Role::Leader => "leader",
-                Role::Learner => "observer",
-                Role::Follower | Role::Candidate => "follower",
-            };
         }
         if role == Role::Leader && changed {
             self.counters.elections_won += 1;
@@ -484,6 +478,19 @@ impl Core {
                 self.lead_tree(now);
             }
         }
+    }
+
+    /// What the four-letter words call this server.
+    pub(crate) fn update_mode(&mut self) {
+        let Some(group) = self.replicas.get(TREE_SHARD).and_then(Shard::group) else {
+            return;
+        };
+        self.zookeeper.mode = match group.role() {
+            Role::Leader if self.catalog.members.len() <= 1 => "standalone",
+            Role::Leader => "leader",
+            Role::Learner => "observer",
+            Role::Follower | Role::Candidate => "follower",
+        };
     }
 
     /// A new leader grants every session a full time-out.

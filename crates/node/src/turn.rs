@@ -57,6 +57,7 @@ impl Core {
         self.reap(now);
         self.check_clock(now);
         self.update_front_end();
+        self.update_mode();
         let contact_us = self.contact_us;
         self.with_front_end(now, |front, cx| front.handle_tick(cx, contact_us));
     }

@@ -1,0 +1,128 @@
+//! Applying: one unit at a time, so that whoever is told of a unit sees the state just behind it.
+
+use super::{Shard, ShardEvent};
+use crate::entry::Batch;
+use base::{ApplyFault, LogIndex, Stamp, Term};
+use bytes::Bytes;
+use replication::raft::{Change, Committed};
+use std::collections::VecDeque;
+
+const DIGEST_EVERY: LogIndex = 256;
+const DIGESTS_MAX: usize = 64;
+
+/// What is committed and not yet applied.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    entries: VecDeque<Committed>,
+    current: Option<Current>,
+}
+
+/// The entry that is being applied.
+#[derive(Debug)]
+struct Current {
+    at: (LogIndex, Term),
+    stamp: Stamp,
+    units: VecDeque<Bytes>,
+}
+
+impl Backlog {
+    pub(super) fn extend(&mut self, committed: Vec<Committed>) {
+        self.entries.extend(committed);
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.current.is_none()
+    }
+}
+
+impl Shard {
+    /// Applies the next unit (or raft's own entry). False when there is nothing to apply.
+    pub(super) fn apply_next(&mut self) -> bool {
+        if let Some(current) = &mut self.backlog.current {
+            let Some(unit) = current.units.pop_front() else {
+                let at = current.at;
+                self.backlog.current = None;
+                self.applied_entry(at);
+                return true;
+            };
+            let stamp = current.stamp;
+            current.stamp.seed = stamp.seed.wrapping_add(1);
+            let mut outputs = Vec::new();
+            if let Err(fault) = self.machine.apply(stamp, &unit, &mut outputs) {
+                self.silence(fault.to_string());
+                return true;
+            }
+            self.events
+                .extend(outputs.into_iter().map(ShardEvent::Output));
+            return true;
+        }
+        let Some(entry) = self.backlog.entries.pop_front() else {
+            return false;
+        };
+        let at = (entry.index, entry.term);
+        if let Some(changes) = &entry.changes {
+            self.apply_membership(changes);
+            self.applied_entry(at);
+        } else if entry.data.is_empty() {
+            self.applied_entry(at);
+        } else {
+            match self.open_batch(&entry) {
+                Ok(batch) => {
+                    self.backlog.current = Some(Current {
+                        at,
+                        stamp: batch.stamp,
+                        units: batch.units.into(),
+                    });
+                }
+                Err(fault) => self.silence(fault.to_string()),
+            }
+        }
+        true
+    }
+
+    fn apply_membership(&mut self, changes: &[Change]) {
+        if let Some(group) = self.group_mut() {
+            group.apply_membership(changes);
+            let me = group.id();
+            let removed = changes.contains(&Change::Remove(me));
+            if removed && !group.membership().contains(me) {
+                self.events.push_back(ShardEvent::Removed);
+            }
+        }
+        self.events.push_back(ShardEvent::Membership);
+    }
+
+    fn open_batch(&self, entry: &Committed) -> Result<Batch, ApplyFault> {
+        let batch = Batch::decode(&entry.data)
+            .map_err(|e| ApplyFault::UnknownCommand(format!("entry: {e}")))?;
+        if let Some((index, theirs)) = batch.digest
+            && let Some((_, ours)) = self.digests.iter().find(|(i, _)| *i == index)
+            && *ours != theirs
+        {
+            return Err(ApplyFault::Diverged(format!(
+                "digest {ours:x} at index {index}, the leader had {theirs:x}"
+            )));
+        }
+        Ok(batch)
+    }
+
+    fn applied_entry(&mut self, at: (LogIndex, Term)) {
+        self.applied = at;
+        if at.0.is_multiple_of(DIGEST_EVERY) {
+            self.digests.push_back((at.0, self.machine.digest()));
+            if self.digests.len() > DIGESTS_MAX {
+                self.digests.pop_front();
+            }
+        }
+        if self.backlog.is_empty() {
+            if let Some(group) = self.group_mut() {
+                group.handle_applied(at.0);
+            }
+            self.reach_barriers();
+        }
+    }
+}
