@@ -61,6 +61,15 @@ enum Mode {
     Cluster(cluster::Options),
     /// Read and write the tree as a ZooKeeper client
     Tree(tree::Options),
+    /// Simulate what is shipped, under faults, from a seed
+    #[command(subcommand)]
+    Lab(LabMode),
+}
+
+#[derive(Subcommand)]
+enum LabMode {
+    /// Whole nodes with clients under crashes, partitions, disk faults, pauses and clock steps
+    Cluster(lab::ClusterArgs),
 }
 
 #[derive(Subcommand)]
@@ -82,6 +91,7 @@ fn main() -> ExitCode {
         Mode::Config(ConfigMode::Check { file }) => config::check(&file),
         Mode::Cluster(options) => cluster::run(&options),
         Mode::Tree(options) => tree::run(options),
+        Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

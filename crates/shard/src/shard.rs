@@ -122,6 +122,8 @@ pub struct Shard {
     release_at: Option<(Position, LogIndex)>,
     tickets: BTreeMap<Ticket, Waiting>,
     backlog: Backlog,
+    /// The journal's, as of the last look.
+    durable: Position,
     last_role: Option<(replication::raft::Role, Option<ReplicaId>, Term)>,
     events: VecDeque<ShardEvent>,
 }
@@ -184,6 +186,7 @@ impl Shard {
             release_at: None,
             tickets: BTreeMap::new(),
             backlog: Backlog::default(),
+            durable: Position::default(),
             last_role: None,
             events: VecDeque::new(),
         }
@@ -490,7 +493,7 @@ impl Shard {
             if let Some(persist) = ready.persist {
                 self.persist(now, persist, journal);
             }
-            self.backlog.extend(ready.committed);
+            self.commit(ready.committed, journal);
             self.handle_durable(journal);
         }
         self.reach_barriers();
@@ -572,6 +575,7 @@ impl Shard {
     /// Lets go of what waited for the journal.
     fn handle_durable(&mut self, journal: &mut Journal) {
         let durable = journal.durable();
+        self.durable = durable;
         let early = planted(Bug::AcknowledgeBeforeSync);
         while (self.unsynced.front()).is_some_and(|u| early || u.position <= durable) {
             let step = self.unsynced.pop_front().expect("it was just seen");

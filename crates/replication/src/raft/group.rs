@@ -452,6 +452,12 @@ impl Group {
         self.raw.raft.term
     }
 
+    /// Term, vote and commit as they would be written now.
+    pub fn hard_state(&self) -> (Term, u64, LogIndex) {
+        let hs = &self.raw.store().hard_state;
+        (hs.term, hs.vote, hs.commit)
+    }
+
     /// Highest index known committed.
     pub fn commit(&self) -> LogIndex {
         self.raw.raft.raft_log.committed

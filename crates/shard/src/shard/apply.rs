@@ -4,6 +4,7 @@ use super::{Shard, ShardEvent};
 use crate::entry::Batch;
 use base::{ApplyFault, LogIndex, Stamp, Term};
 use bytes::Bytes;
+use journal::{Frame, Journal, Position};
 use replication::raft::{Change, Committed};
 use std::collections::VecDeque;
 
@@ -13,7 +14,8 @@ const DIGESTS_MAX: usize = 64;
 /// What is committed and not yet applied.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    entries: VecDeque<Committed>,
+    /// With a membership change: the position that must be durable first.
+    entries: VecDeque<(Committed, Position)>,
     current: Option<Current>,
 }
 
@@ -26,8 +28,15 @@ struct Current {
 }
 
 impl Backlog {
-    pub(super) fn extend(&mut self, committed: Vec<Committed>) {
-        self.entries.extend(committed);
+    /// Appends; membership changes wait until `change_after` is durable.
+    pub(super) fn extend(&mut self, committed: Vec<Committed>, change_after: Position) {
+        self.entries.extend(committed.into_iter().map(|entry| {
+            let after = match entry.changes {
+                Some(_) => change_after,
+                None => Position::default(),
+            };
+            (entry, after)
+        }));
     }
 
     pub(super) fn clear(&mut self) {
@@ -40,6 +49,23 @@ impl Backlog {
 }
 
 impl Shard {
+    /// Hands committed entries over to be applied.
+    ///
+    /// Raft uses the members that it has *applied*, and refuses to campaign while it knows of committed
+    /// changes that it has not. What it knows of after a restart is the journal's: so that a change is
+    /// committed is made durable before the change is applied. Without this, a founder that restarts from
+    /// its first mark would lead alone, beside the cluster that it has founded.
+    pub(super) fn commit(&mut self, committed: Vec<Committed>, journal: &mut Journal) {
+        let mut change_after = Position::default();
+        if committed.iter().any(|entry| entry.changes.is_some())
+            && let Some((term, vote, commit)) = self.group().map(|g| g.hard_state())
+        {
+            let frame = Frame::HardState { term, vote, commit };
+            change_after = journal.append(self.id, frame);
+        }
+        self.backlog.extend(committed, change_after);
+    }
+
     /// Applies the next unit (or raft's own entry). False when there is nothing to apply.
     pub(super) fn apply_next(&mut self) -> bool {
         if let Some(current) = &mut self.backlog.current {
@@ -60,7 +86,9 @@ impl Shard {
                 .extend(outputs.into_iter().map(ShardEvent::Output));
             return true;
         }
-        let Some(entry) = self.backlog.entries.pop_front() else {
+        let durable = self.durable;
+        let due = (self.backlog.entries).pop_front_if(|(_, after)| *after <= durable);
+        let Some((entry, _)) = due else {
             return false;
         };
         let at = (entry.index, entry.term);
