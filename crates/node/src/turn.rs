@@ -228,7 +228,7 @@ impl Core {
         let changes = next_changes(
             me,
             group.membership(),
-            &record.replicas,
+            (&record.replicas, self.catalog.next_replica),
             |node| self.catalog.members.get(&node).map(|m| m.address.clone()),
             &group.progress(),
             group.last(),

@@ -38,6 +38,9 @@ const CONNECT_RETRY_US: u64 = 1_000_000;
 /// A connect that was not answered for this long is given up, in microseconds.
 const CONNECT_MAX_US: u64 = 30_000_000;
 
+/// Remembered tokens of connects that were given up or repeated; a session that slips through expires.
+const STRAYS_MAX: usize = 10_000;
+
 /// What the front end asks of its core.
 #[derive(Debug)]
 pub enum Ask {
@@ -74,6 +77,8 @@ pub struct Zookeeper {
     sessions: BTreeMap<SessionId, ClientId>,
     waiting: BTreeMap<u64, ClientId>,
     next_token: u64,
+    /// Tokens under which a session may still be opened that nobody waits for.
+    strays: BTreeSet<u64>,
     barriers: BTreeMap<u64, ClientId>,
     watches: Watches,
     touched: BTreeSet<SessionId>,
@@ -101,6 +106,7 @@ impl Zookeeper {
             sessions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_token: first_token,
+            strays: BTreeSet::new(),
             barriers: BTreeMap::new(),
             watches: Watches::new(WATCHES_MAX),
             touched: BTreeSet::new(),
@@ -177,6 +183,7 @@ impl Zookeeper {
         match &client.stage {
             Stage::Connecting { token, .. } => {
                 self.waiting.remove(token);
+                self.note_stray(*token);
             }
             Stage::Established(link) => {
                 if self.sessions.get(&link.session) == Some(&client.id) {
@@ -304,6 +311,7 @@ impl Zookeeper {
             command: command.clone(),
             asked_us: cx.now.mono_us,
             since_us: cx.now.mono_us,
+            repeated: false,
         };
         self.waiting.insert(token, id);
         let envelope = Envelope::default();
@@ -325,8 +333,9 @@ impl Zookeeper {
             return;
         }
         let Some(id) = self.waiting.remove(&origin.token) else {
-            // Nobody waits any more (the client left, or this is the answer to a repeated proposal).
-            if generation == 1 && !self.sessions.contains_key(&session) {
+            // The client left, or this is the answer to a repeated proposal. (What a restarted node
+            // replays from its log is neither: its tokens are of an earlier run.)
+            if generation == 1 && self.strays.contains(&origin.token) {
                 self.propose_close(cx, session, generation);
             }
             return;
@@ -334,7 +343,10 @@ impl Zookeeper {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let Stage::Connecting { request, .. } = &client.stage else {
+        let Stage::Connecting {
+            request, repeated, ..
+        } = &client.stage
+        else {
             return;
         };
         if request.last_zxid_seen > zxid {
@@ -347,6 +359,10 @@ impl Zookeeper {
                 message,
             });
             return self.close(id, cx.actions);
+        }
+        if *repeated {
+            let token = origin.token;
+            self.strays.insert(token);
         }
         let version = request.protocol_version;
         let flag = request.had_read_only_flag;
@@ -374,6 +390,13 @@ impl Zookeeper {
             self.sessions.insert(session, id);
         }
         self.poll_client(cx, id);
+    }
+
+    fn note_stray(&mut self, token: u64) {
+        self.strays.insert(token);
+        if self.strays.len() > STRAYS_MAX {
+            self.strays.pop_first();
+        }
     }
 
     fn propose_close(&mut self, cx: &mut Context<'_>, session: SessionId, generation: u32) {
@@ -720,12 +743,14 @@ impl Zookeeper {
                     command,
                     asked_us,
                     since_us,
+                    repeated,
                     ..
                 } => {
                     if now_us > *since_us + CONNECT_MAX_US {
                         over.push(client.id);
                     } else if now_us > *asked_us + CONNECT_RETRY_US {
                         *asked_us = now_us;
+                        *repeated = true;
                         cx.asks.push(Ask::Propose(Unit {
                             envelope: Envelope::default(),
                             command: command.clone(),

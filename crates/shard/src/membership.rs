@@ -12,10 +12,13 @@ const CAUGHT_UP_ENTRIES: u64 = 1_000;
 ///
 /// New replicas come in as learners first. Promotions of those that have caught up and removals of the
 /// unwanted go together, through one joint configuration. The leader never removes itself here.
+///
+/// The leader's catalog may be old. That an id is not wanted means something only when the catalog has
+/// given it out (it is below `next_replica`): then it was withdrawn, for ever.
 pub fn next_changes(
     me: ReplicaId,
     membership: &Membership,
-    wanted: &BTreeMap<ReplicaId, NodeId>,
+    (wanted, next_replica): (&BTreeMap<ReplicaId, NodeId>, u64),
     address_of: impl Fn(NodeId) -> Option<String>,
     progress: &[Progress],
     last: LogIndex,
@@ -35,7 +38,8 @@ pub fn next_changes(
     let mut changes = Vec::new();
     let mut voters = membership.conf.voters.len();
     for id in membership.replicas.keys() {
-        if !wanted.contains_key(id) && *id != me {
+        let withdrawn = !wanted.contains_key(id) && id.0 < next_replica;
+        if withdrawn && *id != me {
             changes.push(Change::Remove(*id));
             voters -= usize::from(membership.is_voter(*id));
         }
@@ -87,7 +91,8 @@ mod tests {
             })
             .collect();
         let address = |_| Some(String::new());
-        next_changes(ReplicaId(1), m, &wanted(want), address, &progress, 5_000)
+        let catalog = (&wanted(want), 10);
+        next_changes(ReplicaId(1), m, catalog, address, &progress, 5_000)
     }
 
     #[test]
@@ -112,6 +117,13 @@ mod tests {
     fn sixth_replica_stays_a_learner() {
         let m = group(&[1, 2, 3, 4, 5], &[6]);
         assert_eq!(steps(&m, &[1, 2, 3, 4, 5, 6], &[(6, 5_000)]), vec![]);
+    }
+
+    #[test]
+    fn replica_that_the_catalog_does_not_know_yet_stays() {
+        assert_eq!(steps(&group(&[1, 2], &[12]), &[1, 2], &[]), vec![]);
+        let removed = steps(&group(&[1, 2], &[9]), &[1, 2], &[]);
+        assert_eq!(removed, vec![Change::Remove(ReplicaId(9))]);
     }
 
     #[test]

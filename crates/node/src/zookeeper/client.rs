@@ -46,6 +46,8 @@ pub enum Stage {
         asked_us: u64,
         /// When it was proposed first.
         since_us: u64,
+        /// True once it was proposed again.
+        repeated: bool,
     },
     /// It speaks for a session.
     Established(Link),
