@@ -248,8 +248,11 @@ fn judge(identity: &Identity, recovered: Recovered) -> BTreeMap<ShardId, Found> 
     for (shard, given) in &identity.replicas {
         let lost = |reason: String| Found::Lost(*given, reason);
         let verdict = match shards.remove(shard) {
-            _ if lane_fault.is_some() => lost(lane_fault.clone().unwrap_or_default()),
-            None => lost("its journal does not hold it".into()),
+            // A fault of the lane is about what the journal does not name; what it names has its own verdict.
+            None => {
+                let unnamed = || "its journal does not hold it".to_owned();
+                lost(lane_fault.clone().unwrap_or_else(unnamed))
+            }
             Some(r) if r.removed => continue,
             Some(r) => match (&r.verdict, r.mark.as_ref().map(|m| m.replica)) {
                 (ShardVerdict::Rotten(reason), _) => lost(reason.clone()),
