@@ -117,6 +117,8 @@ pub struct Shard {
     snapshot_requested: bool,
     snapshot: Option<SnapshotFile>,
     retired: Vec<Retired>,
+    /// Followers that were offered a snapshot: when they were last heard to fetch it.
+    offered_us: BTreeMap<ReplicaId, u64>,
     taking: Option<Taking>,
     receiving: Option<Box<Receiving>>,
     release_at: Option<(Position, LogIndex)>,
@@ -181,6 +183,7 @@ impl Shard {
             snapshot_requested: false,
             snapshot: None,
             retired: Vec::new(),
+            offered_us: BTreeMap::new(),
             taking: None,
             receiving: None,
             release_at: None,
@@ -429,6 +432,7 @@ impl Shard {
             group.hibernate(me, term, last);
         }
         self.retry_fetch(now);
+        self.renew_offers(now);
         self.delete_retired(now);
     }
 

@@ -136,10 +136,12 @@ mod tests {
         m.from = 1;
         m.term = 3;
         m.commit = 9;
-        let mut entry = Entry::default();
-        entry.index = 10;
-        entry.term = 3;
-        entry.data = Bytes::from_static(b"unit");
+        let entry = Entry {
+            index: 10,
+            term: 3,
+            data: Bytes::from_static(b"unit"),
+            ..Entry::default()
+        };
         let mut change = Entry::default();
         change.set_entry_type(EntryType::EntryConfChangeV2);
         change.index = 11;

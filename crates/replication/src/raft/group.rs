@@ -192,6 +192,11 @@ impl Group {
         self.step(message);
     }
 
+    /// True when a snapshot was stepped, taken, and comes out of the next [`Self::poll_ready`].
+    pub fn is_installing(&self) -> bool {
+        self.raw.snap().is_some_and(|s| !s.is_empty())
+    }
+
     /// Any other message arrived.
     pub fn step(&mut self, message: Message) {
         let kind = message.get_msg_type();
@@ -201,7 +206,10 @@ impl Group {
         ) {
             self.idle_ticks = 0;
         }
-        self.wake();
+        // What a sleeping leader asked before it slept may be answered late; that is no news.
+        if kind != MessageType::MsgHeartbeatResponse || message.term > self.term() {
+            self.wake();
+        }
         // Refusals (an unknown peer, a dropped proposal) are the protocol's business: peers retry.
         let _ = self.raw.step(message);
         self.redraw();
@@ -378,13 +386,15 @@ impl Group {
         self.raw.store().snapshot_wanted()
     }
 
-    /// True when nothing has been asked of this leader for a while and everything is everywhere.
+    /// True when nothing has been asked of this leader for a while and everything is everywhere. Not on
+    /// a tick on which a heartbeat leaves: it would follow the word that the group sleeps, and wake it.
     pub fn may_hibernate(&self) -> bool {
         let raft = &self.raw.raft;
         let last = raft.raft_log.last_index();
         !self.hibernating
             && self.is_leader()
             && self.idle_ticks >= self.config.hibernate_ticks
+            && !self.raw.has_ready()
             && raft.raft_log.committed == last
             && raft.raft_log.applied == last
             && raft.pending_read_count() == 0

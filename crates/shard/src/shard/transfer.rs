@@ -17,6 +17,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 const SYNC_EVERY_BYTES: u64 = 4 << 20;
 const FETCH_RETRY_US: u64 = 1_000_000;
 const FETCH_RETRIES_MAX: u32 = 10;
+/// A follower that was offered a snapshot asks for its next piece within this.
+const OFFER_US: u64 = 2_000_000;
 const SERVE_GRACE_US: u64 = 10_000_000;
 
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl Shard {
         let stale = message.term < group.term() || index <= group.commit();
         if stale {
             // Raft answers it without needing the state.
-            group.step_snapshot(message, at_cut);
+            group.step(message);
             return;
         }
         let total = manifest_bytes(&message.get_snapshot().data);
@@ -194,12 +196,40 @@ impl Shard {
         let Some(r) = &mut self.receiving else { return };
         let message = std::mem::take(&mut r.message);
         let at_cut = std::mem::take(&mut r.at_cut);
-        if let Some(group) = self.group_mut() {
-            group.step_snapshot(message, at_cut);
+        let index = snapshot_index(&message);
+        let Some(group) = self.group_mut() else {
+            return;
+        };
+        group.step_snapshot(message, at_cut);
+        if !group.is_installing() {
+            // Raft did not want it any more: its leader's term is over, or the log came in meanwhile.
+            self.receiving = None;
+            let file = FileId::Snapshot(self.id, index);
+            self.events
+                .push_back(ShardEvent::Disk(DiskOp::Delete { file }));
         }
     }
 
     // --- serving a snapshot ---
+
+    /// A follower that was offered a snapshot and does not come for it (it restarted, or the offer was
+    /// lost) is offered one again: raft itself would wait for ever.
+    pub(super) fn renew_offers(&mut self, now: Now) {
+        let Phase::Active(group) = &mut self.phase else {
+            return;
+        };
+        let waiting = group.progress().into_iter().filter(|p| p.in_snapshot);
+        let waiting: Vec<ReplicaId> = waiting.map(|p| p.replica).collect();
+        self.offered_us
+            .retain(|replica, _| waiting.contains(replica));
+        for replica in waiting {
+            let since = *self.offered_us.entry(replica).or_insert(now.mono_us);
+            if now.mono_us > since + OFFER_US {
+                self.offered_us.remove(&replica);
+                group.report_snapshot_failure(replica);
+            }
+        }
+    }
 
     /// Deletes replaced files that no peer has asked for lately.
     pub(super) fn delete_retired(&mut self, now: Now) {
@@ -222,6 +252,14 @@ impl Shard {
         length: u32,
         journal: &mut Journal,
     ) {
+        let members = self.group().map(|g| &g.membership().replicas);
+        let asking =
+            members.and_then(|m| m.values().find(|r| r.node == to && r.id != self.replica));
+        if let Some(replica) = asking.map(|r| r.id)
+            && let Some(since) = self.offered_us.get_mut(&replica)
+        {
+            *since = now.mono_us;
+        }
         if let Some(old) = self.retired.iter_mut().find(|r| r.index == index) {
             old.used_us = now.mono_us;
         }
