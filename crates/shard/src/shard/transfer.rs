@@ -433,6 +433,8 @@ impl Shard {
         self.events.push_back(ShardEvent::Silent(reason.clone()));
         self.phase = Phase::Silent(reason);
         self.unsynced.clear();
+        // What stands behind the entry that it could not apply is not applied either.
+        self.backlog.clear();
         self.taking = None;
         self.receiving = None;
     }
