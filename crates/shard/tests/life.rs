@@ -1,0 +1,250 @@
+//! The life of one replica over its journal: what is told when, and what a restart gets back.
+
+#[allow(dead_code)] // The rig serves several tests; each uses its part.
+mod rig;
+
+use base::{ReplicaId, Stamp};
+use bytes::Bytes;
+use journal::{Frame, Journal, JournalConfig, Recovery};
+use replication::raft::{Membership, Role};
+use rig::{Node, SHARD, place};
+use shard::{Batch, ShardEvent};
+
+fn with_session() -> Node {
+    let mut node = Node::bootstrap(1);
+    node.settle();
+    assert!(node.open_session());
+    node.settle();
+    node
+}
+
+#[test]
+fn lone_voter_bootstrapped_or_restarted_leads_at_once() {
+    let mut node = Node::bootstrap(1);
+    node.settle();
+    assert_eq!(node.shard.group().unwrap().role(), Role::Leader);
+    let mut node = node.restart();
+    node.settle();
+    assert_eq!(node.shard.group().unwrap().role(), Role::Leader);
+    assert_eq!(node.now.mono_us, 1_000_000, "without a tick");
+}
+
+#[test]
+fn proposal_not_yet_synced_is_neither_applied_nor_told() {
+    let mut node = with_session();
+    let (digest, told) = (node.digest(), node.opened());
+    node.disk_stands = true;
+    assert!(node.open_session());
+    node.settle();
+    assert_eq!((node.digest(), node.opened()), (digest, told));
+    node.disk_stands = false;
+    node.settle();
+    assert_ne!(node.digest(), digest);
+    assert_eq!(node.opened(), told + 1);
+}
+
+#[test]
+fn unsynced_proposal_is_gone_after_power_is_lost() {
+    let mut node = with_session();
+    let digest = node.digest();
+    node.disk_stands = true;
+    assert!(node.open_session());
+    node.settle();
+    let mut node = node.restart();
+    node.settle();
+    assert_eq!(node.digest(), digest);
+}
+
+#[test]
+fn restart_recovers_the_same_state_again_and_again() {
+    let mut node = with_session();
+    for i in 0..50 {
+        node.create_node(&format!("/n{i}"), i);
+        if i % 7 == 0 {
+            node.settle();
+        }
+    }
+    node.settle();
+    let (digest, count) = (node.digest(), node.node_count());
+    for _ in 0..3 {
+        node = node.restart();
+        node.settle();
+        assert_eq!((node.digest(), node.node_count()), (digest, count));
+    }
+    assert!(node.open_session(), "and it goes on");
+    node.settle();
+    assert_ne!(node.digest(), digest);
+}
+
+#[test]
+fn restart_before_anything_was_synced_in_this_run_loses_nothing() {
+    let mut node = with_session();
+    let digest = node.digest();
+    for _ in 0..3 {
+        // The new run's first segment never reaches the disk.
+        node.disk_stands = true;
+        node.settle();
+        node = node.restart();
+    }
+    node.settle();
+    assert_eq!(node.digest(), digest);
+}
+
+fn fill(node: &mut Node, from: usize, to: usize) {
+    for i in from..to {
+        node.create_node(&format!("/n{i}"), 10_000);
+    }
+}
+
+#[test]
+fn snapshot_taken_while_units_are_applied_recovers_with_the_log_behind_it() {
+    let mut node = with_session();
+    fill(&mut node, 0, 200);
+    node.settle();
+    node.shard.request_snapshot();
+    let mut written = 0;
+    while node.shard.snapshot_index() == 0 {
+        node.create_node(&format!("/late{written}"), 100);
+        node.step();
+        written += 1;
+        assert!(written < 1_000, "the snapshot is never done");
+    }
+    assert!(written > 5, "units were applied between its pieces");
+    let cut = node.shard.snapshot_index();
+    assert!(cut < node.shard.applied(), "the cut lies before them");
+    node.settle();
+    let (digest, applied) = (node.digest(), node.shard.applied());
+    assert!((node.told.iter()).any(|e| *e == ShardEvent::SnapshotTaken(cut)));
+
+    let mut node = node.restart();
+    node.settle();
+    assert_eq!(node.digest(), digest);
+    assert_eq!(node.shard.snapshot_index(), cut);
+    // Behind the recovered log stands the new term's first entry.
+    assert_eq!(node.shard.applied(), applied + 1);
+}
+
+#[test]
+fn power_lost_while_a_snapshot_is_taken_leaves_the_one_before() {
+    let mut node = with_session();
+    fill(&mut node, 0, 100);
+    node.settle();
+    node.shard.request_snapshot();
+    node.settle();
+    let cut = node.shard.snapshot_index();
+    fill(&mut node, 100, 200);
+    node.settle();
+    node.shard.request_snapshot();
+    for _ in 0..4 {
+        node.step();
+    }
+    assert_eq!(node.shard.snapshot_index(), cut, "the next is under way");
+    let digest = node.digest();
+    let mut node = node.restart();
+    node.settle();
+    assert_eq!((node.digest(), node.shard.snapshot_index()), (digest, cut));
+}
+
+#[test]
+fn rotten_snapshot_makes_the_replica_silent() {
+    let mut node = with_session();
+    fill(&mut node, 0, 20);
+    node.shard.request_snapshot();
+    node.settle();
+    let file = node.disk.snapshots()[0];
+    node.disk.flip(file);
+    let mut node = node.restart();
+    node.settle();
+    assert!(node.said_silent());
+    let fault = node.shard.fault().expect("it has one");
+    assert!(fault.contains("snapshot is rotten"), "{fault}");
+    assert!(!node.open_session(), "and takes nothing");
+    let sent = |e: &ShardEvent| matches!(e, ShardEvent::Send(_));
+    assert!(!node.told.iter().any(sent), "and sends nothing");
+}
+
+#[test]
+fn unknown_command_silences_rather_than_being_skipped() {
+    let mut node = with_session();
+    assert!(
+        node.shard
+            .propose(Bytes::from_static(b"from a later release"))
+    );
+    assert!(node.open_session());
+    node.settle();
+    assert!(node.said_silent());
+    let fault = node.shard.fault().expect("it has one");
+    assert!(fault.contains("unknown command"), "{fault}");
+    assert_eq!(node.opened(), 1, "what stands behind it is not applied");
+}
+
+/// A lone voter's disk whose log tells this digest of entry 256.
+fn log_with_digest(digest: impl Fn(u64) -> u64) -> Node {
+    let mut donor = Node::bootstrap(1);
+    donor.settle();
+    let empty = Bytes::from(Batch::encode(Stamp::default(), None, &[]));
+    let mut journal = Journal::new(&Recovery::new().finish(), JournalConfig::default());
+    let conf = Bytes::from(Membership::single(place(1)).to_bytes());
+    let mark = Frame::Mark {
+        replica: ReplicaId(1),
+        index: 1,
+        term: 1,
+        conf,
+    };
+    journal.append(SHARD, mark);
+    let expected = donor.digest();
+    for index in 2..=257 {
+        let data = match index {
+            257 => {
+                let told = Some((256, digest(expected)));
+                Bytes::from(Batch::encode(Stamp::default(), told, &[]))
+            }
+            _ => empty.clone(),
+        };
+        let entry = Frame::Entry {
+            index,
+            term: 1,
+            kind: 0,
+            context: Bytes::new(),
+            data,
+        };
+        journal.append(SHARD, entry);
+    }
+    donor.journal = journal;
+    donor.disk = rig::Disk::default();
+    donor.disk_stands = false;
+    donor.write_journal();
+    donor.restart()
+}
+
+#[test]
+fn digest_in_the_log_that_differs_silences() {
+    let mut node = log_with_digest(|ours| ours ^ 1);
+    node.settle();
+    assert!(node.said_silent());
+    let fault = node.shard.fault().expect("it has one");
+    assert!(fault.contains("differs"), "{fault}");
+    assert_eq!(node.shard.applied(), 256);
+}
+
+#[test]
+fn digest_in_the_log_that_agrees_is_passed() {
+    let mut node = log_with_digest(|ours| ours);
+    node.settle();
+    assert_eq!(node.shard.fault(), None);
+    assert_eq!(node.shard.applied(), 258);
+}
+
+#[test]
+fn barrier_is_reached_behind_what_was_proposed_before_it() {
+    let mut node = with_session();
+    node.told.clear();
+    assert!(node.open_session());
+    node.settle();
+    node.shard.request_barrier(42);
+    node.settle();
+    let at = |wanted: &ShardEvent| node.told.iter().position(|e| e == wanted);
+    assert!(at(&ShardEvent::Barrier(42)).is_some());
+    assert_eq!(node.opened(), 1);
+    assert!(!node.shard.has_barriers());
+}
