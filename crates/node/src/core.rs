@@ -203,7 +203,14 @@ impl Core {
         if stalled_us > STALL_US {
             // Keep-alives that came meanwhile stand behind this event in the host's buffers.
             self.leases.stalled(stalled_us);
-            self.contact_us += stalled_us;
+            if self.catalog.members.len() <= 1 {
+                self.contact_us += stalled_us;
+            } else {
+                // A leader elsewhere may have expired sessions meanwhile: what their clients sent is not
+                // to be answered as if nothing had happened.
+                let contact_us = self.contact_us;
+                self.with_front_end(now, |front, cx| front.handle_tick(cx, contact_us));
+            }
         }
         self.timers.last_turn_us = now.mono_us;
         match event {
