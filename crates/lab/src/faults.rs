@@ -78,6 +78,20 @@ pub enum Faults {
 }
 
 impl Faults {
+    /// True when a node may lose touch with its leader for a while.
+    pub fn may_cut_off(&self) -> bool {
+        let harmless = [
+            Name::Connections,
+            Name::Duplicate,
+            Name::Snapshot,
+            Name::Clock,
+        ];
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.iter().any(|name| !harmless.contains(name)),
+        }
+    }
+
     /// No faults.
     pub fn none() -> Self {
         Self::Only(BTreeSet::new())

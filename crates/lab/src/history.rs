@@ -211,6 +211,8 @@ pub struct History {
     pub trees: Vec<(usize, Tree)>,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
+    /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.
+    pub cut_off: bool,
 }
 
 impl History {

@@ -198,6 +198,7 @@ impl Run {
         let template = CoreConfig {
             lanes: options.lanes,
             initial_members: (0..options.nodes).map(address).collect(),
+            snapshot_chunk_bytes: [64, 1 << 10, 256 << 10][shape.range(0, 3) as usize],
             snapshot_log_bytes: [8 << 10, 64 << 10, 64 << 20][shape.range(0, 3) as usize],
             ..CoreConfig::default()
         };
@@ -205,7 +206,10 @@ impl Run {
         let faults_end_us = SETTLE_US + options.duration_ms * 1000;
         let mut run = Self {
             world,
-            history: History::default(),
+            history: History {
+                cut_off: options.faults.may_cut_off(),
+                ..History::default()
+            },
             players: Vec::new(),
             dumpers: Vec::new(),
             members: (0..options.nodes).collect(),

@@ -57,6 +57,8 @@ pub struct CoreConfig {
     pub heartbeat_ticks: u32,
     /// Take a snapshot when the log since the last one exceeds this many bytes and the state's size.
     pub snapshot_log_bytes: u64,
+    /// A snapshot is written in chunks of about this many bytes, one a turn.
+    pub snapshot_chunk_bytes: usize,
     /// Sessions time out between these bounds, in milliseconds.
     pub session_timeout_ms: (u32, u32),
 }
@@ -78,6 +80,7 @@ impl Default for CoreConfig {
             election_ticks: 15,
             heartbeat_ticks: 4,
             snapshot_log_bytes: 64 << 20,
+            snapshot_chunk_bytes: 256 << 10,
             session_timeout_ms: (1_000, 600_000),
         }
     }

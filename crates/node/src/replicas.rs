@@ -61,6 +61,7 @@ impl Core {
                 ..GroupConfig::default()
             },
             snapshot_log_bytes: self.config.snapshot_log_bytes,
+            snapshot_chunk_bytes: self.config.snapshot_chunk_bytes,
         }
     }
 

@@ -30,6 +30,8 @@ pub struct ShardConfig {
     pub group: GroupConfig,
     /// Snapshot when the log since the last one exceeds this and the state's own size, in bytes.
     pub snapshot_log_bytes: u64,
+    /// A snapshot is written in chunks of about this many bytes, one a turn.
+    pub snapshot_chunk_bytes: usize,
 }
 
 /// A piece of a snapshot file on its way to a peer.

@@ -73,9 +73,15 @@ fn honest_expiry(history: &History) -> Vec<String> {
     for (number, session) in history.sessions.iter().enumerate() {
         if let Some(Ending::Expired(at_us)) = session.ending {
             let timeout_us = session.timeout_ms * 1000;
-            let earliest_us = session.vouched_us + timeout_us
-                - timeout_us * DRIFT_PPM / 1_000_000
-                - TOLD_LATER_US;
+            // A home goes on answering for a third of the time-out after it lost touch with the leader, and
+            // the client may not have been heard of for another third before that.
+            let granted_us = if history.cut_off {
+                timeout_us / 3
+            } else {
+                timeout_us
+            };
+            let slack_us = timeout_us * DRIFT_PPM / 1_000_000 + TOLD_LATER_US;
+            let earliest_us = session.vouched_us + granted_us.saturating_sub(slack_us);
             if at_us < earliest_us {
                 objections.push(format!(
                     "session {number} expired at {at_us} µs, {} ms after a request that was answered; \

@@ -13,8 +13,8 @@ use replication::raft::log::SnapshotOffer;
 use replication::raft::{GroupLog, Membership, Message};
 
 const READ_BYTES: u32 = 1 << 20;
-const CHUNK_BYTES: usize = 256 << 10;
-const SYNC_EVERY_BYTES: u64 = 4 << 20;
+/// Chunks between syncs of a snapshot that is being written.
+const SYNC_EVERY_CHUNKS: u64 = 16;
 const FETCH_RETRY_US: u64 = 1_000_000;
 const FETCH_RETRIES_MAX: u32 = 10;
 /// A follower that was offered a snapshot asks for its next piece within this.
@@ -493,7 +493,7 @@ impl Shard {
             return;
         }
         let mut bytes = Vec::new();
-        let done = match self.machine.poll_snapshot(CHUNK_BYTES) {
+        let done = match self.machine.poll_snapshot(self.config.snapshot_chunk_bytes) {
             SnapshotPoll::Chunk(chunk) => {
                 t.chunks += 1;
                 Record::Chunk(chunk).encode(&mut bytes);
@@ -511,7 +511,7 @@ impl Shard {
         t.since_sync += bytes.len() as u64;
         let sync = if done {
             Some(Waiting::TakeFinalSync)
-        } else if t.since_sync >= SYNC_EVERY_BYTES {
+        } else if t.since_sync >= SYNC_EVERY_CHUNKS * self.config.snapshot_chunk_bytes as u64 {
             t.since_sync = 0;
             Some(Waiting::TakeSync)
         } else {

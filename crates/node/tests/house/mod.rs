@@ -1,0 +1,443 @@
+//! Whole nodes in one process: a perfect network without delay, disks in memory, one clock. No faults but
+//! those that a test makes between boots; the lab is for the rest.
+
+use base::{CoreId, LaneId, NodeId, Now, SessionId};
+use bytes::Bytes;
+use journal::{DiskOp, DiskResult, FileId, Recovery, Ticket};
+use node::{
+    Action, AdminCommand, AdminReply, ClientId, Core, CoreConfig, Endpoint, Event, FrontEnd, Hello,
+    LaneStart, RequestId, Status, StreamId,
+};
+use std::collections::{BTreeMap, VecDeque};
+use wire_zookeeper::ConnectRequest;
+use wire_zookeeper::client::{ConnectResponse, Decoder, Response, request};
+
+const STEP_US: u64 = 5_000;
+/// Rounds of messages in one step; what is left goes on in the next.
+const ROUNDS_MAX: usize = 200;
+
+type Disk = BTreeMap<FileId, Vec<u8>>;
+
+/// One machine: a data directory, and the node that runs on it.
+pub struct Machine {
+    pub address: String,
+    pub members: Vec<String>,
+    pub cores: u16,
+    pub disks: Vec<Disk>,
+    pub node: NodeId,
+    pub log: Vec<String>,
+    pub stopped: Option<String>,
+    pub serves: Option<usize>,
+    running: Vec<Core>,
+    inboxes: Vec<VecDeque<Event>>,
+    replies: Vec<AdminReply>,
+}
+
+/// A client's end of a connection.
+pub struct Client {
+    machine: usize,
+    core: usize,
+    decoder: Decoder,
+    /// What came, in order.
+    pub heard: Vec<Response>,
+    pub closed: bool,
+}
+
+struct Stream {
+    id: StreamId,
+    hello: Hello,
+}
+
+#[derive(Default)]
+pub struct House {
+    pub now: Now,
+    pub machines: Vec<Machine>,
+    pub clients: BTreeMap<ClientId, Client>,
+    streams: BTreeMap<(usize, usize, Endpoint), Stream>,
+    next: u64,
+}
+
+impl House {
+    /// `n` machines that name each other, none of them running.
+    pub fn new(n: usize, lanes: u16) -> Self {
+        let members: Vec<String> = (0..n).map(|i| format!("10.0.0.{i}:7401")).collect();
+        let machine = |address: &String| Machine {
+            address: address.clone(),
+            members: members.clone(),
+            cores: 1,
+            disks: vec![Disk::default(); usize::from(lanes)],
+            node: NodeId(0),
+            log: Vec::new(),
+            stopped: None,
+            serves: None,
+            running: Vec::new(),
+            inboxes: Vec::new(),
+            replies: Vec::new(),
+        };
+        Self {
+            now: Now {
+                mono_us: 1_000_000,
+                wall_ms: 1_700_000_000_000,
+            },
+            machines: members.iter().map(machine).collect(),
+            next: 1,
+            ..Self::default()
+        }
+    }
+
+    /// A cluster that serves.
+    pub fn serving(n: usize, lanes: u16) -> Self {
+        let mut house = Self::new(n, lanes);
+        (0..n).for_each(|m| house.boot(m));
+        house.until_all_serve();
+        house
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub fn boot(&mut self, m: usize) {
+        let number = self.number();
+        let machine = &mut self.machines[m];
+        assert!(machine.running.is_empty(), "it runs already");
+        let whole = (machine.disks.iter()).all(|d| d.contains_key(&FileId::Identity));
+        if !whole {
+            machine.node = NodeId(0x1000 + number);
+        }
+        machine.stopped = None;
+        for core in 0..machine.cores {
+            let config = CoreConfig {
+                core: CoreId(core),
+                cores: machine.cores,
+                lanes: machine.disks.len() as u16,
+                address: machine.address.clone(),
+                initial_members: machine.members.clone(),
+                node: machine.node,
+                seed: number.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                ..CoreConfig::default()
+            };
+            let mine = (machine.disks.iter().enumerate())
+                .map(|(lane, disk)| (LaneId(lane as u16), disk))
+                .filter(|(lane, _)| lane.0 % machine.cores == core);
+            let starts = mine.map(|(lane, disk)| (lane, lane_start(disk))).collect();
+            (machine.running).push(Core::new(self.now, config, starts));
+            // As a host does: what its start led to is polled at once.
+            machine.inboxes.push(VecDeque::from([Event::Tick]));
+        }
+    }
+
+    /// The process ends. The disks in memory lose nothing: torn and lost writes are the lab's.
+    pub fn kill(&mut self, m: usize) {
+        let machine = &mut self.machines[m];
+        machine.running.clear();
+        machine.inboxes.clear();
+        machine.serves = None;
+        let gone: Vec<_> = (self.streams.keys())
+            .filter(|(from, _, to)| *from == m || to.address == machine.address)
+            .cloned()
+            .collect();
+        for key in gone {
+            self.end_stream(&key);
+        }
+        for client in self.clients.values_mut().filter(|c| c.machine == m) {
+            client.closed = true;
+        }
+    }
+
+    fn post(&mut self, m: usize, core: usize, event: Event) {
+        if let Some(inbox) = self.machines[m].inboxes.get_mut(core) {
+            inbox.push_back(event);
+        }
+    }
+
+    fn machine_at(&self, to: &Endpoint) -> Option<(usize, usize)> {
+        let m = (self.machines.iter()).position(|m| m.address == to.address)?;
+        let core = usize::from(to.core.0);
+        (core < self.machines[m].running.len()).then_some((m, core))
+    }
+
+    fn end_stream(&mut self, key: &(usize, usize, Endpoint)) {
+        if let Some(stream) = self.streams.remove(key)
+            && let Some((m, core)) = self.machine_at(&key.2)
+        {
+            self.post(m, core, Event::PeerClosed { stream: stream.id });
+        }
+    }
+
+    // --- running ---
+
+    /// Lets time pass.
+    pub fn run(&mut self, ms: u64) {
+        for _ in 0..ms * 1000 / STEP_US {
+            self.now.mono_us += STEP_US;
+            self.now.wall_ms += STEP_US as i64 / 1000;
+            for _ in 0..ROUNDS_MAX {
+                if !self.round() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Lets time pass until something holds; panics after 30 s.
+    pub fn run_until(&mut self, what: &str, holds: impl Fn(&mut Self) -> bool) {
+        for _ in 0..3_000 {
+            if holds(self) {
+                return;
+            }
+            self.run(10);
+        }
+        let logs: Vec<_> = self.machines.iter().map(|m| m.log.join("\n")).collect();
+        panic!("not within 30 s: {what}\n{}", logs.join("\n---\n"));
+    }
+
+    pub fn until_all_serve(&mut self) {
+        self.run_until("all serve", |house| {
+            house
+                .machines
+                .iter()
+                .all(|m| m.running.is_empty() || m.serves.is_some())
+        });
+    }
+
+    fn round(&mut self) -> bool {
+        let mut busy = false;
+        for m in 0..self.machines.len() {
+            for core in 0..self.machines[m].running.len() {
+                let now = self.now;
+                let machine = &mut self.machines[m];
+                let (Some(running), Some(inbox)) =
+                    (machine.running.get_mut(core), machine.inboxes.get_mut(core))
+                else {
+                    continue;
+                };
+                if running.deadline_us() <= now.mono_us {
+                    inbox.push_back(Event::Tick);
+                }
+                if inbox.is_empty() {
+                    continue;
+                }
+                busy = true;
+                for event in inbox.drain(..) {
+                    running.handle(now, event);
+                }
+                running.flush(now);
+                while let Some(action) =
+                    (self.machines[m].running.get_mut(core)).and_then(Core::poll_action)
+                {
+                    self.act(m, core, action);
+                }
+            }
+        }
+        busy
+    }
+
+    fn act(&mut self, m: usize, core: usize, action: Action) {
+        match action {
+            Action::SendPeer { to, frame } => self.send(m, core, to, frame),
+            Action::ClosePeer { stream } => self.streams.retain(|_, s| s.id != stream),
+            Action::SendClient { client, bytes } => {
+                if let Some(client) = self.clients.get_mut(&client).filter(|c| !c.closed) {
+                    client.decoder.handle_bytes(&bytes);
+                    while let Some(response) = client.decoder.poll().expect("a readable reply") {
+                        client.heard.push(response);
+                    }
+                }
+            }
+            Action::PauseClient { .. } => {}
+            Action::CloseClient { client } => {
+                if let Some(client) = self.clients.get_mut(&client) {
+                    client.closed = true;
+                }
+            }
+            Action::Disk { lane, op } => {
+                let disk = &mut self.machines[m].disks[usize::from(lane.0)];
+                if let Some((ticket, result)) = execute(disk, op) {
+                    let event = Event::DiskDone {
+                        lane,
+                        ticket,
+                        result,
+                    };
+                    self.post(m, core, event);
+                }
+            }
+            Action::OpenFrontEnd(FrontEnd::Zookeeper) => self.machines[m].serves = Some(core),
+            Action::CloseFrontEnd(FrontEnd::Zookeeper) => self.machines[m].serves = None,
+            Action::AdminReply { reply, .. } => self.machines[m].replies.push(reply),
+            Action::Log { message, .. } => self.machines[m].log.push(message),
+            Action::Stop { reason } => {
+                self.kill(m);
+                self.machines[m].stopped = Some(reason);
+            }
+        }
+    }
+
+    fn send(&mut self, m: usize, core: usize, to: Endpoint, frame: Bytes) {
+        let Some((receiver, its_core)) = self.machine_at(&to) else {
+            self.post(m, core, Event::SendFailed { to });
+            return;
+        };
+        let hello = self.machines[m].running[core].hello(&to);
+        let key = (m, core, to);
+        if self.streams.get(&key).is_some_and(|s| s.hello != hello) {
+            self.end_stream(&key);
+        }
+        if !self.streams.contains_key(&key) {
+            let stream = StreamId(self.number());
+            let said = Hello::decode(&hello.encode()).expect("a greeting is read back");
+            let opened = Event::PeerOpened {
+                stream,
+                hello: said,
+            };
+            self.post(receiver, its_core, opened);
+            let id = stream;
+            self.streams.insert(key.clone(), Stream { id, hello });
+        }
+        let stream = self.streams[&key].id;
+        self.post(receiver, its_core, Event::PeerFrame { stream, frame });
+    }
+
+    // --- people and clients ---
+
+    /// The status of a core.
+    pub fn status(&mut self, m: usize, core: usize) -> Status {
+        let request = RequestId(self.number());
+        self.machines[m].replies.clear();
+        let command = AdminCommand::Status;
+        self.post(m, core, Event::Admin { request, command });
+        while self.machines[m].replies.is_empty() {
+            self.round();
+        }
+        match self.machines[m].replies.pop() {
+            Some(AdminReply::Status(status)) => *status,
+            other => panic!("asked for the status, got {other:?}"),
+        }
+    }
+
+    /// A connection to the core that serves, with this connect request sent.
+    pub fn connect(&mut self, m: usize, connect: &ConnectRequest) -> ClientId {
+        let core = self.machines[m].serves.expect("it serves");
+        let id = ClientId(self.number());
+        let client = Client {
+            machine: m,
+            core,
+            decoder: Decoder::new(16 << 20),
+            heard: Vec::new(),
+            closed: false,
+        };
+        self.clients.insert(id, client);
+        let opened = Event::ClientOpened {
+            client: id,
+            front: FrontEnd::Zookeeper,
+            address: "10.9.9.9".into(),
+        };
+        self.post(m, core, opened);
+        self.ask(id, |out| request::connect(out, connect));
+        id
+    }
+
+    /// A new session on a machine.
+    pub fn open(&mut self, m: usize) -> (ClientId, ConnectResponse) {
+        let connect = ConnectRequest {
+            timeout_ms: 10_000,
+            password: vec![0; 16],
+            ..ConnectRequest::default()
+        };
+        let id = self.connect(m, &connect);
+        let granted = self.connected(id);
+        assert_ne!(granted.session, SessionId(0));
+        (id, granted)
+    }
+
+    /// The answer to the connect request.
+    pub fn connected(&mut self, id: ClientId) -> ConnectResponse {
+        self.run_until("the connection is answered", |h| {
+            !h.clients[&id].heard.is_empty()
+        });
+        match self.client(id).heard.remove(0) {
+            Response::Connect(response) => response,
+            other => panic!("connected, got {other:?}"),
+        }
+    }
+
+    pub fn client(&mut self, id: ClientId) -> &mut Client {
+        self.clients.get_mut(&id).expect("it was opened")
+    }
+
+    /// Sends what `encode` writes.
+    pub fn ask(&mut self, id: ClientId, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::new();
+        encode(&mut bytes);
+        let (m, core) = (self.clients[&id].machine, self.clients[&id].core);
+        let bytes = Bytes::from(bytes);
+        self.post(m, core, Event::ClientBytes { client: id, bytes });
+    }
+
+    /// Sends, waits for `n` things to be heard, and takes them.
+    pub fn heard(&mut self, id: ClientId, n: usize) -> Vec<Response> {
+        self.run_until("the answers are there", |h| h.clients[&id].heard.len() >= n);
+        std::mem::take(&mut self.client(id).heard)
+    }
+}
+
+fn lane_start(disk: &Disk) -> LaneStart {
+    let mut recovery = Recovery::new();
+    let mut snapshots = Vec::new();
+    for (file, content) in disk {
+        match file {
+            FileId::Segment(number) => recovery.feed(*number, content),
+            FileId::Snapshot(..) => snapshots.push(*file),
+            _ => {}
+        }
+    }
+    LaneStart {
+        recovery,
+        identity: disk
+            .get(&FileId::Identity)
+            .map(|b| Bytes::copy_from_slice(b)),
+        snapshots,
+    }
+}
+
+fn execute(disk: &mut Disk, op: DiskOp) -> Option<(Ticket, DiskResult)> {
+    let done = |ticket| Some((ticket, DiskResult::Done(Bytes::new())));
+    match op {
+        DiskOp::Write {
+            file,
+            offset,
+            bytes,
+        } => {
+            let content = disk.entry(file).or_default();
+            let (start, end) = (offset as usize, offset as usize + bytes.len());
+            content.resize(content.len().max(end), 0);
+            content[start..end].copy_from_slice(&bytes);
+            None
+        }
+        DiskOp::Sync { ticket, .. } => done(ticket),
+        DiskOp::Rename { from, to, ticket } => {
+            let content = disk.remove(&from).expect("a renamed file is there");
+            disk.insert(to, content);
+            done(ticket)
+        }
+        DiskOp::Delete { file } => {
+            disk.remove(&file);
+            None
+        }
+        DiskOp::Read {
+            file,
+            offset,
+            length,
+            ticket,
+        } => {
+            let Some(content) = disk.get(&file) else {
+                return Some((ticket, DiskResult::NotFound));
+            };
+            let start = content.len().min(offset as usize);
+            let end = content.len().min(start + length as usize);
+            let bytes = Bytes::copy_from_slice(&content[start..end]);
+            Some((ticket, DiskResult::Done(bytes)))
+        }
+    }
+}
