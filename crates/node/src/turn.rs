@@ -361,7 +361,7 @@ impl Core {
         let Some(hello) = self.peers.hello(stream) else {
             return;
         };
-        let address = hello.address.clone();
+        let (address, sender) = (hello.address.clone(), hello.from.node);
         let (their_cluster, frame) = match Frame::decode(bytes) {
             Ok(decoded) => decoded,
             Err(e) => {
@@ -375,7 +375,11 @@ impl Core {
             }
         };
         let known = their_cluster != ClusterId(0) && their_cluster == self.cluster;
-        if !known && !frame.is_for_strangers() {
+        // A core that holds no replica of the meta shard learns from the one that does of which cluster they are.
+        let from_sibling = sender == self.me.node
+            && self.cluster == ClusterId(0)
+            && matches!(frame, Frame::Catalog { .. });
+        if !known && !from_sibling && !frame.is_for_strangers() {
             let takes_us_in = matches!(&frame, Frame::Raft { to, .. } if *to == self.me.node)
                 && self.cluster == ClusterId(0)
                 && their_cluster != ClusterId(0)
