@@ -161,6 +161,17 @@ fn restart_with_more_and_fewer_cores_keeps_everything() {
 }
 
 #[test]
+fn lone_fresh_node_of_two_cores_forms_and_serves() {
+    let mut house = House::new(1, 2);
+    house.machines[0].cores = 2;
+    house.boot(0);
+    house.until_all_serve();
+    let (client, _) = house.open(0);
+    create(&mut house, client, "/a");
+    assert_eq!(house.status(0, 0).cluster, house.status(0, 1).cluster);
+}
+
+#[test]
 fn nodes_of_different_numbers_of_cores_form_one_cluster() {
     let mut house = House::new(3, 2);
     house.machines[1].cores = 2;
@@ -278,7 +289,7 @@ fn node_of_another_cluster_is_refused() {
     house.run(3_000);
     let refused = |line: &String| line.starts_with("refused a stream");
     assert!(
-        house.machines[0].log.iter().any(refused),
+        house.machines[1].log.iter().any(refused),
         "{:?}",
         house.machines[0].log
     );
