@@ -33,6 +33,24 @@ pub struct Machine {
     replies: Vec<AdminReply>,
 }
 
+impl Machine {
+    fn new(address: String, members: Vec<String>, lanes: u16) -> Self {
+        Self {
+            address,
+            members,
+            cores: 1,
+            disks: vec![Disk::default(); usize::from(lanes)],
+            node: NodeId(0),
+            log: Vec::new(),
+            stopped: None,
+            serves: None,
+            running: Vec::new(),
+            inboxes: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+}
+
 /// A client's end of a connection.
 pub struct Client {
     machine: usize,
@@ -61,25 +79,14 @@ impl House {
     /// `n` machines that name each other, none of them running.
     pub fn new(n: usize, lanes: u16) -> Self {
         let members: Vec<String> = (0..n).map(|i| format!("10.0.0.{i}:7401")).collect();
-        let machine = |address: &String| Machine {
-            address: address.clone(),
-            members: members.clone(),
-            cores: 1,
-            disks: vec![Disk::default(); usize::from(lanes)],
-            node: NodeId(0),
-            log: Vec::new(),
-            stopped: None,
-            serves: None,
-            running: Vec::new(),
-            inboxes: Vec::new(),
-            replies: Vec::new(),
-        };
         Self {
             now: Now {
                 mono_us: 1_000_000,
                 wall_ms: 1_700_000_000_000,
             },
-            machines: members.iter().map(machine).collect(),
+            machines: (members.iter())
+                .map(|address| Machine::new(address.clone(), members.clone(), lanes))
+                .collect(),
             next: 1,
             ..Self::default()
         }
@@ -91,6 +98,15 @@ impl House {
         (0..n).for_each(|m| house.boot(m));
         house.until_all_serve();
         house
+    }
+
+    /// One more machine, with a data directory like the others'.
+    pub fn add(&mut self) -> usize {
+        let m = self.machines.len();
+        let lanes = self.machines[0].disks.len() as u16;
+        let machine = Machine::new(format!("10.0.0.{m}:7401"), Vec::new(), lanes);
+        self.machines.push(machine);
+        m
     }
 
     fn number(&mut self) -> u64 {
@@ -301,17 +317,26 @@ impl House {
 
     // --- people and clients ---
 
-    /// The status of a core.
-    pub fn status(&mut self, m: usize, core: usize) -> Status {
+    /// The answer of a core to people.
+    fn tell(&mut self, m: usize, core: usize, command: AdminCommand) -> AdminReply {
         let request = RequestId(self.number());
         self.machines[m].replies.clear();
-        let command = AdminCommand::Status;
         self.post(m, core, Event::Admin { request, command });
         while self.machines[m].replies.is_empty() {
-            self.round();
+            assert!(self.round(), "an order is answered");
         }
-        match self.machines[m].replies.pop() {
-            Some(AdminReply::Status(status)) => *status,
+        self.machines[m].replies.remove(0)
+    }
+
+    /// The answer of a machine's first core.
+    pub fn order(&mut self, m: usize, command: AdminCommand) -> AdminReply {
+        self.tell(m, 0, command)
+    }
+
+    /// The status of a core.
+    pub fn status(&mut self, m: usize, core: usize) -> Status {
+        match self.tell(m, core, AdminCommand::Status) {
+            AdminReply::Status(status) => *status,
             other => panic!("asked for the status, got {other:?}"),
         }
     }
