@@ -149,8 +149,8 @@ fn snapshot_ordered_is_what_a_restart_begins_with() {
     (0..3).for_each(|m| house.kill(m));
     (0..3).for_each(|m| house.boot(m));
     house.until_all_serve();
-    for m in 0..3 {
-        assert_eq!(tree(&mut house, m).snapshot, at[m]);
+    for (m, at) in at.into_iter().enumerate() {
+        assert_eq!(tree(&mut house, m).snapshot, at);
         assert!(is_there(&mut house, m, "/a") && is_there(&mut house, m, "/behind"));
         let kept = house.machines[m].disks[0].keys();
         let snapshots = kept.filter(|f| matches!(f, FileId::Snapshot(..))).count();

@@ -120,6 +120,7 @@ fn config() -> ShardConfig {
     ShardConfig {
         group: GroupConfig::default(),
         snapshot_log_bytes: u64::MAX,
+        snapshot_chunk_bytes: 256 << 10,
     }
 }
 
