@@ -257,6 +257,33 @@ fn majority_whose_journals_are_gone_serves_nothing() {
 }
 
 #[test]
+fn majority_wiped_neither_forms_another_cluster_nor_serves() {
+    let mut house = House::serving(3, 1);
+    let cluster = house.status(0, 0).cluster;
+    house.kill(0);
+    for m in 1..3 {
+        house.kill(m);
+        house.machines[m].disks[0].clear();
+        house.boot(m);
+    }
+    house.run(5_000);
+    for m in 1..3 {
+        assert_eq!(
+            house.status(m, 0).phase,
+            "waiting",
+            "the first is not heard"
+        );
+    }
+    house.boot(0);
+    house.run(5_000);
+    for m in 0..3 {
+        assert_eq!(house.machines[m].serves, None);
+        let its = house.status(m, 0).cluster;
+        assert!(its.is_empty() || its == cluster, "{m} is of {its}");
+    }
+}
+
+#[test]
 fn identity_that_cannot_be_read_stops_the_node_with_what_to_do() {
     let mut house = House::serving(1, 1);
     house.kill(0);

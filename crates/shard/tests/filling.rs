@@ -6,6 +6,7 @@ mod rig;
 use base::ReplicaId;
 use replication::raft::Change;
 use rig::{Net, Node, place};
+use shard::ShardEvent;
 
 /// A leader with some megabytes of state, its snapshot, and an empty second replica that is to learn.
 fn leader_and_newcomer(megabytes: usize) -> Net {
@@ -105,6 +106,27 @@ fn learner_promoted_makes_a_quorum_of_two() {
     net.tick(20);
     assert!(caught_up(&mut net));
     assert!(net.node(1).shard.applied() > applied);
+}
+
+#[test]
+fn barrier_of_a_leader_without_its_majority_is_not_reached() {
+    let mut net = leader_and_newcomer(1);
+    net.settle();
+    net.tick(20);
+    let change = [Change::Promote(ReplicaId(2))];
+    assert!(net.node(1).shard.propose_membership(&change));
+    net.settle();
+    net.tick(5);
+    net.cut_off = vec![2];
+    net.node(1).shard.request_barrier(7);
+    net.settle();
+    net.tick(10);
+    let reached = |net: &mut Net| net.node(1).told.contains(&ShardEvent::Barrier(7));
+    assert!(net.node(1).shard.is_leader(), "it does not know yet");
+    assert!(!reached(&mut net));
+    net.cut_off.clear();
+    net.tick(30);
+    assert!(reached(&mut net), "it is asked again");
 }
 
 #[test]

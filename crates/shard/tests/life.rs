@@ -105,6 +105,9 @@ fn snapshot_taken_while_units_are_applied_recovers_with_the_log_behind_it() {
     let mut written = 0;
     while node.shard.snapshot_index() == 0 {
         node.create_node(&format!("/late{written}"), 100);
+        // Parts that the snapshot has visited already, and parts that it has not.
+        node.set_node(&format!("/n{}", written * 37 % 200), b"changed");
+        node.set_node(&format!("/n{}", 199 - written % 200), b"changed");
         node.step();
         written += 1;
         assert!(written < 1_000, "the snapshot is never done");

@@ -270,6 +270,24 @@ impl Node {
 
     /// Creates a node of this many bytes under that session.
     pub fn create_node(&mut self, path: &str, bytes: usize) {
+        self.write(TreeOp::Create {
+            path: path.into(),
+            data: Bytes::from(vec![b'x'; bytes]),
+            acl: vec![Acl::open()],
+            mode: CreateMode::Persistent { sequential: false },
+        });
+    }
+
+    /// Replaces a node's data.
+    pub fn set_node(&mut self, path: &str, data: &'static [u8]) {
+        self.write(TreeOp::SetData {
+            path: path.into(),
+            data: Bytes::from_static(data),
+            version: -1,
+        });
+    }
+
+    fn write(&mut self, op: TreeOp) {
         self.sequence += 1;
         let envelope = Envelope {
             session: self.session(),
@@ -277,12 +295,7 @@ impl Node {
             sequence: self.sequence,
             ..Envelope::default()
         };
-        let command = Command::Write(TreeOp::Create {
-            path: path.into(),
-            data: Bytes::from(vec![b'x'; bytes]),
-            acl: vec![Acl::open()],
-            mode: CreateMode::Persistent { sequential: false },
-        });
+        let command = Command::Write(op);
         let unit = Unit { envelope, command };
         assert!(self.shard.propose(Bytes::from(unit.encode())));
     }
