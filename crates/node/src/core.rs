@@ -142,6 +142,7 @@ pub(crate) struct Timers {
     pub reap_us: u64,
     pub hand_over_us: u64,
     pub lost_us: u64,
+    pub tell_us: u64,
     pub last_turn_us: u64,
 }
 

@@ -14,6 +14,7 @@ const TOUCH_US: u64 = 100_000;
 const RECONCILE_US: u64 = 50_000;
 const SEEK_US: u64 = 100_000;
 const REAP_US: u64 = 1_000_000;
+const TELL_US: u64 = 500_000;
 const HAND_OVER_US: u64 = 5_000_000;
 /// Sessions expired per turn; the rest follow in the next.
 const EXPIRED_MAX: usize = 1_000;
@@ -202,6 +203,15 @@ impl Core {
 
     fn reconcile(&mut self, now: Now) {
         self.report_lost_replicas(now);
+        if self.config.cores > 1
+            && self.catalog_index > 0
+            && self.holds(META_SHARD)
+            && now.mono_us >= self.timers.tell_us
+        {
+            // A core that has just started missed what it was told before.
+            self.timers.tell_us = now.mono_us + TELL_US;
+            self.tell_other_cores();
+        }
         for id in self.replicas.ids() {
             self.reconcile_shard(id);
         }

@@ -16,7 +16,7 @@ const STEP_US: u64 = 5_000;
 /// Rounds of messages in one step; what is left goes on in the next.
 const ROUNDS_MAX: usize = 200;
 
-type Disk = BTreeMap<FileId, Vec<u8>>;
+pub type Disk = BTreeMap<FileId, Vec<u8>>;
 
 /// One machine: a data directory, and the node that runs on it.
 pub struct Machine {
