@@ -9,7 +9,6 @@ use catalog::{META_SHARD, TREE_SHARD};
 use coordination::{Acl, CreateMode};
 use house::{Disk, House};
 use journal::FileId;
-use node::AdminCommand;
 use wire_zookeeper::WriteShape;
 use wire_zookeeper::client::{Response, request};
 
@@ -78,7 +77,9 @@ const DAMAGES: [Damage; 9] = [
 /// (shard, replica, role) of the member.
 fn replicas(house: &mut House) -> Vec<(String, String, String)> {
     let shards = house.status(2, 0).shards.into_iter();
-    shards.map(|s| (s.name, s.replica, s.role)).collect()
+    // By id: a node whose meta shard is lost does not know the names.
+    let name = |id: &str| if id == "1" { "meta" } else { "tree" }.to_owned();
+    (shards.map(|s| (name(&s.shard), s.replica, s.role))).collect()
 }
 
 fn outcome((name, damage): Damage) -> String {
@@ -153,44 +154,4 @@ fn damage_while_a_member_is_down_has_the_outcome_of_its_kind() {
     ];
     let rows: Vec<String> = DAMAGES.into_iter().map(outcome).collect();
     assert_eq!(rows, expected, "{rows:#?}");
-}
-
-#[test]
-fn snapshot_damaged_at_the_leader_is_not_spread() {
-    let mut house = House::serving(3, 1);
-    let seed = house.machines[0].address.clone();
-    house.order(
-        0,
-        AdminCommand::Snapshot {
-            shard: "tree".into(),
-        },
-    );
-    house.run(1_000);
-    // The file that a newcomer would be filled from.
-    for m in 0..3 {
-        let files = house.machines[m].disks[0].iter_mut();
-        for (file, content) in files {
-            if matches!(file, FileId::Snapshot(s, _) if *s == TREE_SHARD) {
-                let at = content.len() / 2;
-                flip(content, at);
-            }
-        }
-    }
-    let m = house.add();
-    house.boot(m);
-    house.run(100);
-    house.order(m, AdminCommand::Join { seed });
-    house.run(5_000);
-    assert_eq!(
-        house.machines[m].serves, None,
-        "nothing rotten is installed"
-    );
-    let (client, _) = house.open(0);
-    house.ask(client, |out| {
-        let mode = CreateMode::Persistent { sequential: false };
-        request::create(out, 1, "/a", b"x", &[Acl::open()], mode, WriteShape::Plain);
-    });
-    house.heard(client, 1);
-    // A newer one, once there is anything new to cut, fills it.
-    house.until_all_serve();
 }

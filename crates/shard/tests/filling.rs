@@ -71,6 +71,33 @@ fn newcomer_resumes_where_a_piece_was_lost() {
 }
 
 #[test]
+fn rotten_snapshot_of_the_leader_is_not_installed_and_the_next_is() {
+    let mut net = leader_and_newcomer(2);
+    while net.node(1).shard.snapshot_index() == 0 {
+        net.tick(1);
+        net.pieces_to_lose = usize::MAX;
+    }
+    let file = net.node(1).disk.snapshots()[0];
+    net.node(1).disk.flip(file);
+    net.pieces_to_lose = 0;
+    net.tick(1_000);
+    assert!(net.pieces > 0, "it was sent");
+    assert_eq!(
+        (
+            net.node(2).shard.applied(),
+            net.node(2).shard.snapshot_index()
+        ),
+        (0, 0)
+    );
+    net.node(1).create_node("/new", 1);
+    net.settle();
+    net.node(1).shard.request_snapshot();
+    net.settle();
+    net.tick(2_000);
+    assert!(caught_up(&mut net));
+}
+
+#[test]
 fn newcomer_filled_and_restarted_has_what_it_had() {
     let mut net = leader_and_newcomer(2);
     net.settle();
