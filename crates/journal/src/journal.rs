@@ -88,9 +88,9 @@ struct Gather {
     /// reports whether a write without a sync succeeded.
     seal_bytes: usize,
     /// Written and made durable in the segment before, once this one is.
-    next: Option<NextFrame>,
-    /// Synced before this is written: what a former run left there.
-    sync_first: Option<u64>,
+    next: Option<Piece>,
+    /// Made durable before this is written.
+    rewrite: Option<Piece>,
     effects: Vec<Effect>,
 }
 
@@ -100,9 +100,10 @@ impl Gather {
     }
 }
 
-/// Tells in a finished segment which one follows.
+/// Bytes for a finished segment: the frame that tells which one follows, or what a former run wrote at its end
+/// and may have failed to make durable.
 #[derive(Debug)]
-struct NextFrame {
+struct Piece {
     segment: u64,
     offset: u64,
     bytes: Bytes,
@@ -111,6 +112,10 @@ struct NextFrame {
 /// The phases of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
+    /// The end of the segment before, as recovery read it, is written again and synced: only then may a head
+    /// say that the segment reaches that far. Another sync alone could succeed without having written
+    /// anything, since pages whose sync failed count as clean.
+    Rewrite,
     /// The frames are being written and synced.
     Data,
     /// They are durable; the segment before is being told of its successor.
@@ -124,8 +129,8 @@ struct Batch {
     segment: u64,
     offset: u64,
     bytes: Bytes,
-    next: Option<NextFrame>,
-    sync_first: Option<u64>,
+    next: Option<Piece>,
+    rewrite: Option<Piece>,
     effects: Vec<Effect>,
     end: Position,
     chain: u32,
@@ -223,7 +228,11 @@ impl Journal {
         }
         let (previous, previous_end) = resume.tail.unwrap_or((0, 0));
         journal.begin_segment(previous, previous_end);
-        journal.gather.sync_first = (previous != 0).then_some(previous);
+        journal.gather.rewrite = (!resume.unvouched.is_empty()).then(|| Piece {
+            segment: previous,
+            offset: previous_end - resume.unvouched.len() as u64,
+            bytes: resume.unvouched.clone(),
+        });
         journal.opened = journal.end();
         journal.appended = journal.opened;
         journal
@@ -308,12 +317,15 @@ impl Journal {
         self.seal();
         let gather = std::mem::take(&mut self.gather);
         let batch = Batch {
-            phase: Phase::Data,
+            phase: match gather.rewrite {
+                Some(_) => Phase::Rewrite,
+                None => Phase::Data,
+            },
             segment: self.segment,
             offset: self.offset,
             bytes: Bytes::from(gather.bytes),
             next: gather.next,
-            sync_first: gather.sync_first,
+            rewrite: gather.rewrite,
             effects: gather.effects,
             end: Position(0),
             chain: self.chain,
@@ -355,8 +367,13 @@ impl Journal {
         if batch.full {
             return JournalProgress::Full;
         }
-        if batch.phase == Phase::Data && batch.next.is_some() {
-            batch.phase = Phase::Next;
+        let phase = match batch.phase {
+            Phase::Rewrite => Some(Phase::Data),
+            Phase::Data if batch.next.is_some() => Some(Phase::Next),
+            Phase::Data | Phase::Next => None,
+        };
+        if let Some(phase) = phase {
+            batch.phase = phase;
             self.emit_batch();
             return JournalProgress::Pending;
         }
@@ -601,7 +618,7 @@ impl Journal {
             };
             let mut bytes = Vec::new();
             wire::put(&mut bytes, self.base, header, &[], &[], 0);
-            self.gather.next = Some(NextFrame {
+            self.gather.next = Some(Piece {
                 segment: previous,
                 offset: previous_end,
                 bytes: Bytes::from(bytes),
@@ -664,13 +681,15 @@ impl Journal {
         let Some(mut batch) = self.batch.take() else {
             return;
         };
-        let (segment, offset, bytes) = match (&batch.next, batch.phase) {
-            (Some(next), Phase::Next) => (next.segment, next.offset, next.bytes.clone()),
-            _ => (batch.segment, batch.offset, batch.bytes.clone()),
+        let piece = match batch.phase {
+            Phase::Rewrite => &batch.rewrite,
+            Phase::Data => &None,
+            Phase::Next => &batch.next,
         };
-        if let (Some(before), Phase::Data) = (batch.sync_first, batch.phase) {
-            batch.waiting.push(self.emit_sync(before));
-        }
+        let (segment, offset, bytes) = match piece {
+            Some(piece) => (piece.segment, piece.offset, piece.bytes.clone()),
+            None => (batch.segment, batch.offset, batch.bytes.clone()),
+        };
         self.bytes_written += bytes.len() as u64;
         self.ops.push_back(DiskOp::Write {
             file: FileId::Segment(segment),

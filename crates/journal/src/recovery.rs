@@ -14,6 +14,7 @@ use crate::scan::{Piece, Scan, What};
 use crate::wire::{self, Kind, SegmentHead};
 use base::planted::{Bug, planted};
 use base::{LaneId, LogIndex, ShardId};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// A segment that is judged once its successor, or that there is none, is known.
@@ -45,6 +46,7 @@ pub struct Recovery {
     lane: Option<LaneId>,
     end: Position,
     tail: Option<(u64, u64)>,
+    unvouched: Bytes,
     torn: Option<LaneVerdict>,
     /// Frames were lost since the last complete re-statement, and nobody knows whose.
     pub(crate) unknown_loss: Option<String>,
@@ -154,6 +156,7 @@ impl Recovery {
             resume: Resume {
                 last_number: self.last_number,
                 tail: self.tail,
+                unvouched: self.unvouched,
                 segments,
                 void: self.void,
             },
@@ -200,13 +203,18 @@ impl Recovery {
     fn read(&mut self, segment: &Waiting, end: Option<u64>) {
         let (number, head) = (segment.number, &segment.head);
         let file_bytes = segment.content.len() as u64;
-        let end = end.unwrap_or_else(|| readable_end(&segment.content, head.base));
+        let (vouched, end) = match end {
+            Some(end) => (end, end),
+            None => readable_end(&segment.content, head.base),
+        };
         if self.lane.is_some_and(|lane| lane.0 != head.lane) {
             self.lose_all(&format!("segment {number} belongs to another lane"));
         }
         self.lane = Some(LaneId(head.lane));
         self.successor = None;
         let content = &segment.content[..end.min(file_bytes) as usize];
+        let unvouched = content.get(vouched as usize..).unwrap_or_default();
+        self.unvouched = Bytes::copy_from_slice(unvouched);
         Pass::new(self, number, head).run(content, end);
         self.segments.push((number, file_bytes));
         self.tail = Some((number, end));
@@ -214,8 +222,8 @@ impl Recovery {
     }
 }
 
-/// Where the last segment ends: at the first damage that no seal vouches for.
-fn readable_end(content: &[u8], base: u64) -> u64 {
+/// Of the last segment, up to where a seal vouches for it, and where it ends: at the first damage behind that.
+fn readable_end(content: &[u8], base: u64) -> (u64, u64) {
     let mut vouched = 0;
     for piece in Scan::new(content, base) {
         let What::Frame { found, data, .. } = piece.what else {
@@ -237,11 +245,12 @@ fn readable_end(content: &[u8], base: u64) -> u64 {
         vouched = 0;
     }
     let damage = |p: &Piece<'_>| !matches!(p.what, What::Frame { .. });
-    Scan::new(content, base)
+    let end = Scan::new(content, base)
         .filter(damage)
         .map(|p| p.start)
         .find(|start| *start >= vouched)
-        .unwrap_or(content.len() as u64)
+        .unwrap_or(content.len() as u64);
+    (vouched, end)
 }
 
 /// True when a segment without a readable head holds a seal all the same.
@@ -279,6 +288,9 @@ pub(crate) struct Resume {
     pub last_number: u64,
     /// The last readable segment and where its content ends, bytes.
     pub tail: Option<(u64, u64)>,
+    /// The last bytes before that end. No seal says that they ever became durable, and that they could be
+    /// read says nothing: after a failed sync the operating system's cache shows what the disk does not hold.
+    pub unvouched: Bytes,
     /// Readable segments, oldest first.
     pub segments: Vec<FoundSegment>,
     /// Numbers of segments without content that anybody needs.

@@ -172,17 +172,30 @@ impl World {
         self.journal.flush(self.now);
         loop {
             let mut tickets = Vec::new();
+            let mut failed = false;
             while let Some(op) = self.journal.poll_op() {
                 if !whole && self.rng.one_in(4) {
                     return false;
                 }
+                if !whole && matches!(op, crate::DiskOp::Sync { .. }) && self.rng.one_in(15) {
+                    failed = true;
+                    // What a failed sync was to write is on the disk or is not.
+                    self.disk.failing = self.rng.one_in(2);
+                }
                 self.freed |= matches!(op, crate::DiskOp::Delete { .. });
                 tickets.extend(self.disk.carry_out_one(op));
             }
+            self.disk.failing = false;
             if tickets.is_empty() {
                 return true;
             }
             for ticket in tickets {
+                if failed {
+                    let result = DiskResult::Failed("input/output error".into());
+                    let progress = self.journal.handle_done(self.now, ticket, &result);
+                    assert!(matches!(progress, JournalProgress::Failed(_)));
+                    return false;
+                }
                 let full = self.rng.one_in(20);
                 let result = if full {
                     DiskResult::Full
@@ -322,11 +335,10 @@ fn one_flipped_bit_is_never_taken_for_what_was_written() {
         let numbers: Vec<u64> = disk.files.keys().copied().collect();
         let number = numbers[world.rng.range(0, numbers.len() as u64) as usize];
         let file = disk.files.get_mut(&number).expect("just listed");
-        file.synced = file.seen();
-        file.unsynced.clear();
-        let bytes = file.synced.len();
+        let bytes = file.seen().len();
         let offset = world.rng.range(0, bytes as u64) as usize;
-        file.synced[offset] ^= 1 << world.rng.range(0, 8);
+        let bit = 1 << world.rng.range(0, 8);
+        file.change(|content| content[offset] ^= bit);
         let mut previous = None;
         let mut cut = false;
         // Once, and again after a restart that has written nothing else.

@@ -48,7 +48,7 @@ fn segments() -> Vec<Vec<u8>> {
             }
         }
     }
-    disk.files.values().map(|f| f.seen()).collect()
+    disk.files.values().map(|f| f.seen().to_vec()).collect()
 }
 
 /// Makes the checksum of the header at `offset` right again, so that the fields behind it are believed.

@@ -9,7 +9,7 @@
 //! hard S TERM VOTE COMMIT
 //! removed S
 //! flush                               print the operations and carry them out
-//! write                               flush, but power will be lost before the last write is synced
+//! write [N]                           flush, but power will be lost before its Nth write (1) is synced
 //! done [full|failed]                  report all syncs carried out
 //! go                                  flush and done until nothing is left, quietly
 //! tick                                10 ms pass
@@ -20,6 +20,7 @@
 //! layout SEGMENT                      print the frames of a file
 //! recover                             print the verdicts
 //! start                               a new journal goes on from what recovery finds
+//! failing · working                   syncs write nothing from now on (say `done failed`); they do again
 //! plant                               recovery cuts sealed frames from now on
 //! ```
 
@@ -101,12 +102,10 @@ impl Runner {
             .files
             .get_mut(&segment)
             .expect("the script names a file");
-        file.synced = file.seen();
-        file.unsynced.clear();
-        let base = SegmentHead::decode(&file.synced)
+        let base = SegmentHead::decode(file.seen())
             .expect("its head is whole")
             .base;
-        let start = Scan::new(&file.synced, base)
+        let start = Scan::new(file.seen(), base)
             .filter(|p| match p.what {
                 What::Frame { found, .. } => kind_name(found.header.kind) == kind,
                 _ => false,
@@ -118,7 +117,7 @@ impl Runner {
             "header" => start + 9,
             _ => start + wire::HEADER_BYTES,
         };
-        file.synced[offset] ^= 1;
+        file.change(|content| content[offset] ^= 1);
     }
 
     fn recover(&mut self) {
@@ -147,8 +146,8 @@ impl Runner {
 
     fn layout(&mut self, segment: u64) {
         let content = self.disk.files[&segment].seen();
-        let base = SegmentHead::decode(&content).map_or(0, |h| h.base);
-        for piece in Scan::new(&content, base) {
+        let base = SegmentHead::decode(content).map_or(0, |h| h.base);
+        for piece in Scan::new(content, base) {
             let what = match piece.what {
                 What::Gap => "gap".into(),
                 What::Damaged(f) => format!("damaged {}", kind_name(f.header.kind)),
@@ -199,13 +198,19 @@ impl Runner {
             }
             "write" => {
                 self.journal.flush(self.now);
-                let mut written = false;
+                let mut left = words.get(1).map_or(1, |_| number(1));
                 while let Some(op) = self.journal.poll_op() {
-                    if written && matches!(op, DiskOp::Sync { .. }) {
+                    let write = matches!(op, DiskOp::Write { .. });
+                    let sync = matches!(op, DiskOp::Sync { .. });
+                    if sync && left == 0 {
                         break;
                     }
-                    written |= matches!(op, DiskOp::Write { .. });
-                    self.disk.carry_out_one(op);
+                    left -= u64::from(write);
+                    self.tickets.extend(self.disk.carry_out_one(op));
+                    for ticket in std::mem::take(&mut self.tickets) {
+                        let done = DiskResult::Done(Bytes::new());
+                        self.journal.handle_done(self.now, ticket, &done);
+                    }
                 }
             }
             "done" => {
@@ -252,9 +257,7 @@ impl Runner {
                     .files
                     .get_mut(&number(1))
                     .expect("the script names a file");
-                file.synced = file.seen();
-                file.unsynced.clear();
-                file.synced.truncate(number(2) as usize);
+                file.change(|content| content.truncate(number(2) as usize));
             }
             "lose" => {
                 self.disk
@@ -265,6 +268,8 @@ impl Runner {
             "layout" => self.layout(number(1)),
             "recover" => self.recover(),
             "start" => self.journal = Journal::new(&self.disk.recover(), self.config),
+            "failing" => self.disk.failing = true,
+            "working" => self.disk.failing = false,
             "plant" => planted::plant(Some(Bug::CutSealedFrame)),
             other => panic!("no such command: {other}"),
         }

@@ -7,8 +7,12 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]
 pub struct File {
-    pub synced: Vec<u8>,
-    pub unsynced: Vec<(u64, Bytes)>,
+    /// What a process reads.
+    seen: Vec<u8>,
+    /// What a loss of power leaves for sure.
+    synced: Vec<u8>,
+    /// What the next sync writes.
+    unsynced: Vec<(u64, Bytes)>,
 }
 
 fn write(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
@@ -20,13 +24,26 @@ fn write(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
 }
 
 impl File {
-    /// What a process sees.
-    pub fn seen(&self) -> Vec<u8> {
-        let mut content = self.synced.clone();
-        for (offset, bytes) in &self.unsynced {
-            write(&mut content, *offset, bytes);
+    pub fn seen(&self) -> &[u8] {
+        &self.seen
+    }
+
+    fn write(&mut self, offset: u64, bytes: Bytes) {
+        write(&mut self.seen, offset, &bytes);
+        self.unsynced.push((offset, bytes));
+    }
+
+    fn sync(&mut self) {
+        for (offset, bytes) in std::mem::take(&mut self.unsynced) {
+            write(&mut self.synced, offset, &bytes);
         }
-        content
+    }
+
+    /// What is seen, and changed so, is what the disk holds.
+    pub fn change(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.seen);
+        self.synced.clone_from(&self.seen);
+        self.unsynced.clear();
     }
 }
 
@@ -35,6 +52,8 @@ pub struct Disk {
     pub files: BTreeMap<u64, File>,
     /// Removed since the last crash; the removal may not have lasted.
     pub deleted: BTreeMap<u64, File>,
+    /// Syncs fail: nothing more reaches the disk, and later syncs do not try again.
+    pub failing: bool,
 }
 
 impl Disk {
@@ -56,11 +75,7 @@ impl Disk {
                 offset,
                 bytes,
             } => {
-                self.files
-                    .entry(n)
-                    .or_default()
-                    .unsynced
-                    .push((offset, bytes));
+                self.files.entry(n).or_default().write(offset, bytes);
                 None
             }
             DiskOp::Sync {
@@ -68,8 +83,11 @@ impl Disk {
                 ticket,
             } => {
                 let file = self.files.get_mut(&n).expect("a synced file exists");
-                file.synced = file.seen();
-                file.unsynced.clear();
+                if self.failing {
+                    file.unsynced.clear();
+                } else {
+                    file.sync();
+                }
                 Some(ticket)
             }
             DiskOp::Delete {
@@ -97,6 +115,7 @@ impl Disk {
                     exists = true;
                 }
             }
+            file.seen.clone_from(&file.synced);
             exists
         });
         self.deleted.clear();
@@ -119,7 +138,7 @@ impl Disk {
     pub fn recover(&self) -> Recovered {
         let mut recovery = Recovery::new();
         for (n, file) in &self.files {
-            recovery.feed(*n, &file.seen());
+            recovery.feed(*n, file.seen());
         }
         recovery.finish()
     }
