@@ -44,8 +44,10 @@ impl File {
     fn sync(&mut self) {
         if !self.unsynced.is_empty() {
             self.sealed_bytes = self.synced_bytes;
-            self.durable.clone_from(&self.current);
-            self.unsynced.clear();
+            // Not all that is read: what an earlier sync failed to write counts as clean and is not tried again.
+            for (offset, bytes) in std::mem::take(&mut self.unsynced) {
+                overlay(&mut self.durable, offset, &bytes);
+            }
             self.synced_bytes = self.durable.len();
         }
         self.named = true;

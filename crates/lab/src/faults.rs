@@ -26,7 +26,7 @@ pub enum Name {
     Slow,
     /// A disk is full for a while.
     Full,
-    /// A disk fails; it is replaced by one that holds what was synced.
+    /// Syncs of a disk fail for a while; what they were to write stays readable and may not be on the disk.
     Fail,
     /// A wall clock is set, or the clocks run at another rate.
     Clock,
