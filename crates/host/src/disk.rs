@@ -21,6 +21,8 @@ use std::thread::JoinHandle;
 
 /// Files that a thread keeps open at most; synced ones are closed first.
 const OPEN_FILES_MAX: usize = 32;
+/// A segment is filled with zeros up to the next multiple of this.
+const FILL_BYTES: u64 = 1 << 20;
 /// Operations taken from the queue at once.
 const BATCH_MAX: usize = 1_024;
 
@@ -158,6 +160,26 @@ struct Open {
     dirty: bool,
     /// Made by us, and its directory entry not yet synced.
     new: bool,
+    /// Bytes that the file has on disk, the zeros ahead of what was written among them.
+    filled: u64,
+}
+
+impl Open {
+    /// Keeps a segment filled with zeros ahead of its end. A sync of bytes that replace zeros need not
+    /// write the file's size and extents too: it took two thirds of the time of one behind an append
+    /// (ext4). Recovery cuts zeros as it cuts any tail.
+    fn fill_ahead(&mut self, end: u64) {
+        if end <= self.filled {
+            return;
+        }
+        let target = (end / FILL_BYTES + 1) * FILL_BYTES;
+        let zeros = vec![0; (target - end) as usize];
+        // Only a matter of speed: where there is no room for it, the writes themselves will tell.
+        self.filled = match self.file.write_all_at(&zeros, end) {
+            Ok(()) => target,
+            Err(_) => end,
+        };
+    }
 }
 
 /// The open files of one thread, and what went wrong with them since their last report.
@@ -217,7 +239,11 @@ impl Files {
         }
         let outcome = self.opened(file).and_then(|open| {
             open.dirty = true;
-            open.file.write_all_at(bytes, offset)
+            open.file.write_all_at(bytes, offset)?;
+            if matches!(file, FileId::Segment(_)) {
+                open.fill_ahead(offset + bytes.len() as u64);
+            }
+            Ok(())
         });
         if let Err(error) = outcome {
             let result = self.describe("write", file, &error);
@@ -316,12 +342,14 @@ impl Files {
                 .create(true)
                 .truncate(false)
                 .open(&path)?;
+            let filled = handle.metadata()?.len();
             self.open.insert(
                 file,
                 Open {
                     file: handle,
                     dirty: false,
                     new,
+                    filled,
                 },
             );
         }
@@ -415,15 +443,15 @@ mod tests {
             rig.submit(write(SEGMENT, 2, b"new!"));
             rig.submit(sync(SEGMENT, ticket));
         }
-        rig.submit(read(SEGMENT, 1, 100, 51));
+        rig.submit(read(SEGMENT, 1, 8, 51));
         for ticket in 1..=50 {
             assert_eq!(rig.result(), (ticket, DiskResult::Done(Bytes::new())));
         }
         assert_eq!(
             rig.result(),
-            (51, DiskResult::Done(Bytes::from_static(b"lnew!")))
+            (51, DiskResult::Done(Bytes::from_static(b"lnew!\0\0\0")))
         );
-        rig.submit(read(SEGMENT, 100, 4, 52));
+        rig.submit(read(SEGMENT, FILL_BYTES, 4, 52));
         assert_eq!(rig.result(), (52, DiskResult::Done(Bytes::new())));
     }
 
@@ -474,10 +502,9 @@ mod tests {
         rig.submit(write(two, 0, b"y"));
         rig.disk = None;
         assert!(!rig.directory.path(LaneId(0), one).exists());
-        assert_eq!(
-            std::fs::read(rig.directory.path(LaneId(0), two)).unwrap(),
-            b"y"
-        );
+        let content = std::fs::read(rig.directory.path(LaneId(0), two)).unwrap();
+        assert_eq!((content[0], content.len() as u64), (b'y', FILL_BYTES));
+        assert!(content[1..].iter().all(|b| *b == 0));
     }
 
     #[test]
