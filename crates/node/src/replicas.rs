@@ -4,6 +4,7 @@ use crate::core::{Core, LaneStart};
 use crate::event::{Action, Endpoint, Level};
 use crate::frame::Frame;
 use crate::lane::{Found, Lane, Opened};
+use crate::peers::lane_of;
 use base::planted::{Bug, planted};
 use base::{ClusterId, LaneId, NodeId, Now, ReplicaId, ShardId};
 use bytes::Bytes;
@@ -251,7 +252,11 @@ impl Core {
             JournalProgress::NotMine => {
                 let mut ops = Vec::new();
                 if !lane.handle_disk(ticket, result, &mut ops) {
-                    for shard in self.replicas.shards.values_mut() {
+                    // Tickets are unique within a lane only.
+                    let lanes = self.config.lanes;
+                    let here = (self.replicas.shards.iter_mut())
+                        .filter(|(shard, _)| lane_of(**shard, lanes) == id.0);
+                    for (_, shard) in here {
                         if shard.handle_disk(now, ticket, result, &mut lane.journal) {
                             break;
                         }
@@ -273,7 +278,9 @@ impl Core {
             format!("the disk of {id} is full: writes wait until there is room again"),
         );
         for shard in self.replicas.ids() {
-            self.hand_over(shard, |_, _| 0);
+            if self.lane_of(shard) == id {
+                self.hand_over(shard, |_, _| 0);
+            }
         }
     }
 
