@@ -30,9 +30,12 @@ pub struct ClusterArgs {
     /// How long faults go on, in simulated milliseconds
     #[arg(long, default_value_t = 12_000)]
     pub duration_ms: u64,
-    /// Journal lanes of each node
-    #[arg(long, default_value_t = 1)]
-    pub lanes: u16,
+    /// Journal lanes of each node [default: drawn from the seed, mostly 1]
+    #[arg(long)]
+    pub lanes: Option<u16>,
+    /// Each start of a node draws its number of cores from 1 to this [default: drawn from the seed, mostly 1]
+    #[arg(long)]
+    pub cores: Option<u16>,
     /// all, none, or some of: crash,blackout,pause,partition,streams,duplicate,connections,slow,full,fail,clock,wipe,flip,lose,rot,members,transfer,snapshot
     #[arg(long, default_value = "all")]
     pub faults: Faults,
@@ -52,7 +55,8 @@ impl ClusterArgs {
             clients: self.clients.clamp(1, 64),
             duration_ms: self.duration_ms,
             faults: self.faults.clone(),
-            lanes: self.lanes.clamp(1, 16),
+            lanes: self.lanes.map(|lanes| lanes.clamp(1, 16)),
+            cores: self.cores.map(|cores| cores.clamp(1, 16)),
             trace: self.trace,
         }
     }
@@ -69,8 +73,11 @@ impl ClusterArgs {
         if self.duration_ms != default.duration_ms {
             command += &format!(" --duration-ms {}", self.duration_ms);
         }
-        if self.lanes != default.lanes {
-            command += &format!(" --lanes {}", self.lanes);
+        if let Some(lanes) = self.lanes {
+            command += &format!(" --lanes {lanes}");
+        }
+        if let Some(cores) = self.cores {
+            command += &format!(" --cores {cores}");
         }
         if self.faults != default.faults {
             command += &format!(" --faults {}", self.faults);

@@ -4,7 +4,7 @@
 //! streams back or break them. A broken stream's receiver may learn of it long after its sender, and
 //! what was in flight may still trickle in meanwhile, between the frames of the stream that followed.
 
-use crate::world::{ConnectionNote, Occurrence, World};
+use crate::world::{ConnectionNote, Occurrence, Place, World};
 use base::Rng;
 use bytes::Bytes;
 use node::{ClientId, Endpoint, Event, FrontEnd, Hello, StreamId};
@@ -23,8 +23,8 @@ pub(crate) enum Parcel {
 
 #[derive(Debug)]
 struct Stream {
-    from: usize,
-    to: usize,
+    from: Place,
+    to: Place,
     to_life: u64,
     endpoint: Endpoint,
     hello: Hello,
@@ -48,7 +48,7 @@ enum Link {
 /// One connection of a client.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    node: usize,
+    place: Place,
     life: u64,
     open_at_server: bool,
     open_at_client: bool,
@@ -63,7 +63,7 @@ pub struct Network {
     rng: Rng,
     base_delay_us: u64,
     streams: BTreeMap<StreamId, Stream>,
-    links: BTreeMap<(usize, Endpoint), Link>,
+    links: BTreeMap<(Place, Endpoint), Link>,
     blocked: BTreeSet<(usize, usize)>,
     next_stream: u64,
     duplicating: bool,
@@ -93,7 +93,7 @@ impl Network {
     }
 
     /// The sender has heard that its stream failed: its next frame dials again.
-    pub(crate) fn told_of_failure(&mut self, from: usize, to: &Endpoint) {
+    pub(crate) fn told_of_failure(&mut self, from: Place, to: &Endpoint) {
         let key = (from, to.clone());
         if let Some(Link::Failed) = self.links.get(&key) {
             self.links.remove(&key);
@@ -102,7 +102,7 @@ impl Network {
 }
 
 impl World {
-    pub(crate) fn send_peer(&mut self, from: usize, to: Endpoint, frame: Bytes) {
+    pub(crate) fn send_peer(&mut self, from: Place, to: Endpoint, frame: Bytes) {
         let key = (from, to);
         if let Some(Link::Up(stream)) = self.network.links.get(&key) {
             let stream = *stream;
@@ -127,7 +127,7 @@ impl World {
                 let to = key.1.clone();
                 self.network.links.insert(key, Link::Dialling(vec![frame]));
                 let delay_us = 2 * self.network.delay_us();
-                let life = self.nodes[from].life;
+                let life = self.nodes[from.node].life;
                 let at_us = self.now_us + delay_us;
                 self.schedule(at_us, Occurrence::Dialled { from, life, to });
             }
@@ -138,15 +138,17 @@ impl World {
         self.nodes.iter().position(|node| node.address == address)
     }
 
-    pub(crate) fn dialled(&mut self, from: usize, to: Endpoint) {
+    pub(crate) fn dialled(&mut self, from: Place, to: Endpoint) {
         let now_us = self.now_us;
-        let life = self.nodes[from].life;
+        let life = self.nodes[from.node].life;
         let target = self.node_at(&to.address);
         let reachable = target.is_some_and(|target| {
-            !self.network.blocked.contains(&(from, target))
-                && !self.network.blocked.contains(&(target, from))
+            !self.network.blocked.contains(&(from.node, target))
+                && !self.network.blocked.contains(&(target, from.node))
         });
-        let up = target.is_some_and(|target| self.is_up(target));
+        // Whoever is asked for a core that it has not got closes the stream.
+        let up = target
+            .is_some_and(|target| self.is_up(target) && to.core.0 < self.nodes[target].cores());
         let key = (from, to.clone());
         if !reachable || !up {
             // Refused at once by a machine whose process is down; by an unreachable one, after a while.
@@ -169,7 +171,10 @@ impl World {
             id,
             Stream {
                 from,
-                to: target,
+                to: Place {
+                    node: target,
+                    core: to.core.0,
+                },
                 to_life: self.nodes[target].life,
                 endpoint: to,
                 hello: hello.clone(),
@@ -221,7 +226,10 @@ impl World {
         let Some(stream) = self.network.streams.get_mut(&id) else {
             return;
         };
-        let blocked = self.network.blocked.contains(&(stream.from, stream.to));
+        let blocked = self
+            .network
+            .blocked
+            .contains(&(stream.from.node, stream.to.node));
         if blocked || !stream.held.is_empty() {
             stream.held.push_back(parcel);
             if stream.held.len() > HELD_FRAMES_MAX {
@@ -230,7 +238,7 @@ impl World {
             return;
         }
         let to = stream.to;
-        if !self.nodes[to].lives(stream.to_life) {
+        if !self.nodes[to.node].lives(stream.to_life) {
             self.network.streams.remove(&id);
             return;
         }
@@ -253,11 +261,11 @@ impl World {
     }
 
     /// The receiver closes a stream: its sender learns of it.
-    pub(crate) fn close_stream_at_receiver(&mut self, node: usize, id: StreamId) {
+    pub(crate) fn close_stream_at_receiver(&mut self, place: Place, id: StreamId) {
         let Some(stream) = self.network.streams.get_mut(&id) else {
             return;
         };
-        if stream.to != node {
+        if stream.to != place {
             return;
         }
         stream.open_at_receiver = false;
@@ -276,7 +284,7 @@ impl World {
             && *current == id
         {
             self.network.links.insert(key, Link::Failed);
-            let life = self.nodes[from].life;
+            let life = self.nodes[from.node].life;
             let at_us = self.now_us + self.network.delay_us();
             let to = endpoint;
             self.schedule(at_us, Occurrence::SendFailed { from, life, to });
@@ -324,17 +332,17 @@ impl World {
 
     /// A node's process ended: so do its streams.
     pub(crate) fn drop_streams_of(&mut self, node: usize, power: bool) {
-        self.network.links.retain(|(from, _), _| *from != node);
+        self.network.links.retain(|(from, _), _| from.node != node);
         let ids: Vec<StreamId> = self
             .network
             .streams
             .iter()
-            .filter(|(_, stream)| stream.from == node || stream.to == node)
+            .filter(|(_, stream)| stream.from.node == node || stream.to.node == node)
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
             let stream = &self.network.streams[&id];
-            if stream.to == node {
+            if stream.to.node == node {
                 self.fail_link(id);
                 self.network.streams.remove(&id);
             } else {
@@ -385,7 +393,10 @@ impl World {
             .network
             .streams
             .iter()
-            .filter(|(_, s)| (s.from, s.to) == (a, b) || (s.from, s.to) == (b, a))
+            .filter(|(_, s)| {
+                let ends = (s.from.node, s.to.node);
+                ends == (a, b) || ends == (b, a)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
@@ -400,7 +411,7 @@ impl World {
         self.connections.insert(
             client,
             Connection {
-                node,
+                place: Place { node, core: 0 },
                 life,
                 open_at_server: false,
                 open_at_client: true,
@@ -470,20 +481,23 @@ impl World {
             connection.unread.push_back(note);
             return;
         }
-        let (node, life) = (connection.node, connection.life);
-        let lives = self.nodes[node].lives(life);
+        let (mut place, life) = (connection.place, connection.life);
+        let lives = self.nodes[place.node].lives(life);
         match note {
             ConnectionNote::Opened => {
-                if !lives || !self.nodes[node].accepting {
+                let core = self.nodes[place.node].accepting(client);
+                let Some(core) = core.filter(|_| lives) else {
                     self.push_to_client(client, ConnectionNote::Closed);
                     return;
-                }
+                };
+                place.core = core;
                 if let Some(connection) = self.connections.get_mut(&client) {
+                    connection.place = place;
                     connection.open_at_server = true;
                 }
                 self.push_to_client(client, ConnectionNote::Opened);
                 self.deliver(
-                    node,
+                    place,
                     Event::ClientOpened {
                         client,
                         front: FrontEnd::Zookeeper,
@@ -493,7 +507,7 @@ impl World {
             }
             ConnectionNote::Bytes(bytes) => {
                 if lives && connection.open_at_server {
-                    self.deliver(node, Event::ClientBytes { client, bytes });
+                    self.deliver(place, Event::ClientBytes { client, bytes });
                 }
             }
             ConnectionNote::Closed => {
@@ -503,7 +517,7 @@ impl World {
                     self.connections.remove(&client);
                 }
                 if lives && was_open {
-                    self.deliver(node, Event::ClientClosed { client });
+                    self.deliver(place, Event::ClientClosed { client });
                 }
             }
         }
@@ -524,11 +538,11 @@ impl World {
         heard
     }
 
-    pub(crate) fn server_note(&mut self, node: usize, client: ClientId, note: ConnectionNote) {
+    pub(crate) fn server_note(&mut self, place: Place, client: ClientId, note: ConnectionNote) {
         let Some(connection) = self.connections.get_mut(&client) else {
             return;
         };
-        if connection.node != node || !connection.open_at_server {
+        if connection.place != place || !connection.open_at_server {
             return;
         }
         if note == ConnectionNote::Closed {
@@ -550,19 +564,19 @@ impl World {
         }
     }
 
-    pub(crate) fn drop_connections_of(&mut self, node: usize) {
-        let ids: Vec<ClientId> = self
+    pub(crate) fn drop_connections_of(&mut self, whose: impl Fn(Place) -> bool) {
+        let ids: Vec<(ClientId, Place)> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.node == node && connection.open_at_server)
-            .map(|(id, _)| *id)
+            .filter(|(_, connection)| whose(connection.place) && connection.open_at_server)
+            .map(|(id, connection)| (*id, connection.place))
             .collect();
-        for id in ids {
+        for (id, place) in ids {
             self.push_to_client(id, ConnectionNote::Closed);
             if let Some(connection) = self.connections.get_mut(&id) {
                 connection.open_at_server = false;
             }
-            self.deliver(node, Event::ClientClosed { client: id });
+            self.deliver(place, Event::ClientClosed { client: id });
         }
     }
 
@@ -571,7 +585,7 @@ impl World {
         let ids: Vec<ClientId> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.node == node && connection.open_at_server)
+            .filter(|(_, connection)| connection.place.node == node && connection.open_at_server)
             .map(|(id, _)| *id)
             .collect();
         for id in ids {

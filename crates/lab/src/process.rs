@@ -35,12 +35,13 @@ impl Process for Core {
     }
 }
 
-/// How a process is started from what its disk holds.
+/// How a core is started from what its lanes hold.
 pub type Boot = fn(Now, CoreConfig, &crate::disk::Disk) -> Box<dyn Process>;
 
 /// Starts a real core.
 pub fn boot_core(now: Now, config: CoreConfig, disk: &crate::disk::Disk) -> Box<dyn Process> {
     let lanes = (0..config.lanes)
+        .filter(|lane| lane % config.cores == config.core.0)
         .map(|number| {
             let lane = LaneId(number);
             let mut recovery = journal::Recovery::new();

@@ -8,7 +8,7 @@ use crate::history::{History, Op, OperationId};
 use crate::process::boot_core;
 use crate::trace::Trace;
 use crate::workload::{Intentions, foundation};
-use crate::world::{News, World};
+use crate::world::{News, Place, World};
 use base::Rng;
 use node::{AdminCommand, AdminReply, CoreConfig, RequestId, Status};
 use std::collections::BTreeMap;
@@ -33,8 +33,10 @@ pub struct Options {
     pub duration_ms: u64,
     /// Which faults.
     pub faults: Faults,
-    /// Journal lanes of each node.
-    pub lanes: u16,
+    /// Journal lanes of each node; drawn from the seed when not given.
+    pub lanes: Option<u16>,
+    /// Each start of a node draws its number of cores from 1 to this; drawn from the seed when not given.
+    pub cores: Option<u16>,
     /// Print every event and action.
     pub trace: bool,
 }
@@ -47,7 +49,8 @@ impl Default for Options {
             clients: 4,
             duration_ms: 12_000,
             faults: Faults::All,
-            lanes: 1,
+            lanes: None,
+            cores: None,
             trace: false,
         }
     }
@@ -132,7 +135,9 @@ pub(crate) struct Run {
     pub(crate) initial: usize,
     pub(crate) template: CoreConfig,
     pub(crate) statuses: BTreeMap<usize, (u64, u64, Status)>,
-    asked: BTreeMap<RequestId, (usize, u64)>,
+    asked: BTreeMap<RequestId, (Place, u64)>,
+    /// The latest status of each core, and the node's life then.
+    told: BTreeMap<Place, (u64, Status)>,
     leaders: BTreeMap<(String, u64), String>,
     schedule: Vec<Planned>,
     alarms: BTreeMap<u64, Alarm>,
@@ -195,14 +200,17 @@ impl Run {
             boot_core,
             Trace::new(options.trace),
         );
-        let template = CoreConfig {
-            lanes: options.lanes,
+        let mut template = CoreConfig {
             initial_members: (0..options.nodes).map(address).collect(),
             snapshot_chunk_bytes: [64, 1 << 10, 256 << 10][shape.range(0, 3) as usize],
             snapshot_log_bytes: [8 << 10, 64 << 10, 64 << 20][shape.range(0, 3) as usize],
             ..CoreConfig::default()
         };
         let padding = [0, 0, 200, 2_000][shape.range(0, 4) as usize];
+        // Most nodes are of one core; the others are restarted with another number of them.
+        let drawn = if shape.one_in(5) { (2, 2) } else { (1, 1) };
+        template.lanes = options.lanes.unwrap_or(drawn.0);
+        template.cores = options.cores.unwrap_or(drawn.1);
         let faults_end_us = SETTLE_US + options.duration_ms * 1000;
         let mut run = Self {
             world,
@@ -223,6 +231,7 @@ impl Run {
             template,
             statuses: BTreeMap::new(),
             asked: BTreeMap::new(),
+            told: BTreeMap::new(),
             leaders: BTreeMap::new(),
             schedule: faults::schedule(&seed.fork(4), &options.faults, SETTLE_US, faults_end_us),
             alarms: BTreeMap::new(),
@@ -468,9 +477,12 @@ impl Run {
         nodes.extend(self.joining);
         for node in nodes {
             if self.world.is_up(node) {
-                let request = self.world.ask(node, AdminCommand::Status);
-                self.asked
-                    .insert(request, (node, self.world.nodes[node].life));
+                let life = self.world.nodes[node].life;
+                for core in 0..self.world.nodes[node].cores() {
+                    let place = Place { node, core };
+                    let request = self.world.ask_core(place, AdminCommand::Status);
+                    self.asked.insert(request, (place, life));
+                }
             }
         }
     }
@@ -484,7 +496,7 @@ impl Run {
             }
             return;
         };
-        let Some((node, life)) = self.asked.remove(&request) else {
+        let Some((place, life)) = self.asked.remove(&request) else {
             return;
         };
         for shard in &status.shards {
@@ -499,9 +511,19 @@ impl Run {
                 }
             }
         }
-        self.statuses
-            .insert(node, (self.world.now_us, life, *status));
-        self.watch_members(node);
+        let node = place.node;
+        self.told.insert(place, (life, *status));
+        if life != self.world.nodes[node].life {
+            return;
+        }
+        let cores = (0..self.world.nodes[node].cores()).map(|core| {
+            let told = self.told.get(&Place { node, core });
+            told.filter(|(of, _)| *of == life).map(|(_, s)| s.clone())
+        });
+        if let Some(whole) = whole_status(cores) {
+            self.statuses.insert(node, (self.world.now_us, life, whole));
+            self.watch_members(node);
+        }
     }
 
     fn start_dump(&mut self) {
@@ -546,6 +568,22 @@ impl Run {
         }
         self.phase = Phase::Done;
     }
+}
+
+/// A node's status from those of its cores, once all are there.
+fn whole_status(cores: impl Iterator<Item = Option<Status>>) -> Option<Status> {
+    let mut cores = cores.collect::<Option<Vec<Status>>>()?.into_iter();
+    let mut whole = cores.next()?;
+    for core in cores {
+        if whole.phase == "serving" {
+            whole.phase = core.phase;
+            whole.waiting_for = core.waiting_for;
+        }
+        whole.ready &= core.ready;
+        whole.tree = whole.tree.or(core.tree);
+        whole.shards.extend(core.shards);
+    }
+    Some(whole)
 }
 
 impl Player {

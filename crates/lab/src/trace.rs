@@ -1,5 +1,6 @@
 //! The trace: a hash over every event delivered and every action taken, and on demand their text.
 
+use crate::world::Place;
 use node::{Action, Event};
 use std::hash::Hasher;
 use twox_hash::XxHash64;
@@ -35,10 +36,11 @@ impl Trace {
         self.text
     }
 
-    fn head(&mut self, at_us: u64, node: usize, tag: u8) {
+    fn head(&mut self, at_us: u64, place: Place, tag: u8) {
         self.events += 1;
         self.hash.write(&at_us.to_be_bytes());
-        self.hash.write(&(node as u64).to_be_bytes());
+        let place = place.node as u64 | u64::from(place.core) << 32;
+        self.hash.write(&place.to_be_bytes());
         self.hash.write(&[tag]);
     }
 
@@ -51,15 +53,20 @@ impl Trace {
         self.hash.write(value);
     }
 
-    fn line(&self, at_us: u64, node: usize, text: &str) {
+    fn line(&self, at_us: u64, place: Place, text: &str) {
         let mut end = text.len().min(TEXT_LINE_BYTES_MAX);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
+        let core = match place.core {
+            0 => String::new(),
+            core => format!(".{core}"),
+        };
         println!(
-            "{:>6}.{:06} node{node} {}",
+            "{:>6}.{:06} node{}{core} {}",
             at_us / 1_000_000,
             at_us % 1_000_000,
+            place.node,
             &text[..end]
         );
     }
@@ -91,38 +98,38 @@ impl Trace {
     }
 
     /// An event is handed to a core.
-    pub fn event(&mut self, at_us: u64, node: usize, event: &Event) {
+    pub(crate) fn event(&mut self, at_us: u64, place: Place, event: &Event) {
         match event {
-            Event::Tick => self.head(at_us, node, 1),
+            Event::Tick => self.head(at_us, place, 1),
             Event::PeerOpened { stream, hello } => {
-                self.head(at_us, node, 2);
+                self.head(at_us, place, 2);
                 self.number(stream.0);
                 self.bytes(&hello.encode());
             }
             Event::PeerFrame { stream, frame } => {
-                self.head(at_us, node, 3);
+                self.head(at_us, place, 3);
                 self.number(stream.0);
                 self.bytes(frame);
             }
             Event::PeerClosed { stream } => {
-                self.head(at_us, node, 4);
+                self.head(at_us, place, 4);
                 self.number(stream.0);
             }
             Event::SendFailed { to } => {
-                self.head(at_us, node, 5);
+                self.head(at_us, place, 5);
                 self.bytes(to.address.as_bytes());
             }
             Event::ClientOpened { client, .. } => {
-                self.head(at_us, node, 6);
+                self.head(at_us, place, 6);
                 self.number(client.0);
             }
             Event::ClientBytes { client, bytes } => {
-                self.head(at_us, node, 7);
+                self.head(at_us, place, 7);
                 self.number(client.0);
                 self.bytes(bytes);
             }
             Event::ClientClosed { client } => {
-                self.head(at_us, node, 8);
+                self.head(at_us, place, 8);
                 self.number(client.0);
             }
             Event::DiskDone {
@@ -130,7 +137,7 @@ impl Trace {
                 ticket,
                 result,
             } => {
-                self.head(at_us, node, 9);
+                self.head(at_us, place, 9);
                 self.number(u64::from(lane.0));
                 self.number(ticket.0);
                 match result {
@@ -139,43 +146,43 @@ impl Trace {
                 }
             }
             Event::Admin { request, .. } => {
-                self.head(at_us, node, 10);
+                self.head(at_us, place, 10);
                 self.number(request.0);
             }
         }
         if self.text && !matches!(event, Event::Tick) {
-            self.line(at_us, node, &format!("<- {event:?}"));
+            self.line(at_us, place, &format!("<- {event:?}"));
         }
     }
 
     /// A core wants something done.
-    pub fn action(&mut self, at_us: u64, node: usize, action: &Action) {
+    pub(crate) fn action(&mut self, at_us: u64, place: Place, action: &Action) {
         match action {
             Action::SendPeer { to, frame } => {
-                self.head(at_us, node, 21);
+                self.head(at_us, place, 21);
                 self.bytes(to.address.as_bytes());
                 self.bytes(frame);
             }
             Action::ClosePeer { stream } => {
-                self.head(at_us, node, 22);
+                self.head(at_us, place, 22);
                 self.number(stream.0);
             }
             Action::SendClient { client, bytes } => {
-                self.head(at_us, node, 23);
+                self.head(at_us, place, 23);
                 self.number(client.0);
                 self.bytes(bytes);
             }
             Action::PauseClient { client, paused } => {
-                self.head(at_us, node, 24);
+                self.head(at_us, place, 24);
                 self.number(client.0);
                 self.number(u64::from(*paused));
             }
             Action::CloseClient { client } => {
-                self.head(at_us, node, 25);
+                self.head(at_us, place, 25);
                 self.number(client.0);
             }
             Action::Disk { lane, op } => {
-                self.head(at_us, node, 26);
+                self.head(at_us, place, 26);
                 self.number(u64::from(lane.0));
                 match op {
                     journal::DiskOp::Write { offset, bytes, .. } => {
@@ -185,24 +192,24 @@ impl Trace {
                     other => self.bytes(format!("{other:?}").as_bytes()),
                 }
             }
-            Action::OpenFrontEnd(_) => self.head(at_us, node, 27),
-            Action::CloseFrontEnd(_) => self.head(at_us, node, 28),
+            Action::OpenFrontEnd(_) => self.head(at_us, place, 27),
+            Action::CloseFrontEnd(_) => self.head(at_us, place, 28),
             // Status holds floating point figures and is not part of what must repeat to the bit.
             Action::AdminReply { request, .. } => {
-                self.head(at_us, node, 29);
+                self.head(at_us, place, 29);
                 self.number(request.0);
             }
             Action::Log { message, .. } => {
-                self.head(at_us, node, 30);
+                self.head(at_us, place, 30);
                 self.bytes(message.as_bytes());
             }
-            Action::Stop { reason } => {
-                self.head(at_us, node, 31);
+            Action::Stop { reason, .. } => {
+                self.head(at_us, place, 31);
                 self.bytes(reason.as_bytes());
             }
         }
         if self.text && !matches!(action, Action::AdminReply { .. }) {
-            self.line(at_us, node, &format!("-> {action:?}"));
+            self.line(at_us, place, &format!("-> {action:?}"));
         }
     }
 }

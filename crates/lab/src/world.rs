@@ -8,7 +8,7 @@ use crate::disk::{Disk, Track};
 use crate::network::{Connection, Network, Parcel};
 use crate::process::{Boot, Process};
 use crate::trace::Trace;
-use base::{LaneId, NodeId, Rng};
+use base::{CoreId, LaneId, NodeId, Rng};
 use bytes::Bytes;
 use node::{
     Action, AdminCommand, AdminReply, ClientId, CoreConfig, Endpoint, Event, RequestId, StreamId,
@@ -19,15 +19,22 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 /// Events that a core is given before it must flush.
 const BATCH_EVENTS_MAX: u64 = 32;
 
+/// One core of a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Place {
+    pub node: usize,
+    pub core: u16,
+}
+
 /// Something that will happen.
 #[derive(Debug)]
 pub(crate) enum Occurrence {
     Wake {
-        node: usize,
+        place: Place,
         life: u64,
     },
     Timer {
-        node: usize,
+        place: Place,
         life: u64,
     },
     Disk {
@@ -40,7 +47,7 @@ pub(crate) enum Occurrence {
         node: usize,
     },
     Dialled {
-        from: usize,
+        from: Place,
         life: u64,
         to: Endpoint,
     },
@@ -49,7 +56,7 @@ pub(crate) enum Occurrence {
         parcel: Parcel,
     },
     SendFailed {
-        from: usize,
+        from: Place,
         life: u64,
         to: Endpoint,
     },
@@ -110,11 +117,22 @@ pub enum NodeState {
     Stopped(String),
 }
 
-/// One node: a process with clocks and a disk of its own.
+/// One core of a node that runs.
+struct Seat {
+    process: Box<dyn Process>,
+    inbox: VecDeque<Event>,
+    wake_at_us: Option<u64>,
+    timer_at_us: Option<u64>,
+    busy_until_us: u64,
+    /// Accepts clients.
+    accepting: bool,
+}
+
+/// One node: cores with clocks and a disk in common.
 pub struct Node {
     /// Where others reach it.
     pub address: String,
-    /// What its process is started with.
+    /// What its cores are started with; each start draws their number from 1 to that in it.
     pub config: CoreConfig,
     /// Whether it runs.
     pub state: NodeState,
@@ -124,21 +142,28 @@ pub struct Node {
     pub clock: NodeClock,
     /// Its disk.
     pub disk: Disk,
-    /// Accepts clients.
-    pub accepting: bool,
     /// Gets no processor time before then.
     pub paused_until_us: u64,
     /// Drawn when the data directory is made, and again when an identity in it is missing.
     id: NodeId,
-    process: Option<Box<dyn Process>>,
-    inbox: VecDeque<Event>,
-    wake_at_us: Option<u64>,
-    timer_at_us: Option<u64>,
-    busy_until_us: u64,
+    seats: Vec<Seat>,
     rng: Rng,
 }
 
 impl Node {
+    /// Cores that run.
+    pub fn cores(&self) -> u16 {
+        self.seats.len() as u16
+    }
+
+    /// The core that takes a client's connection: any that accepts.
+    pub(crate) fn accepting(&self, client: ClientId) -> Option<u16> {
+        let accepting = |core: &u16| self.seats[usize::from(*core)].accepting;
+        let cores: Vec<u16> = (0..self.cores()).filter(accepting).collect();
+        let pick = client.0.checked_rem(cores.len() as u64)?;
+        Some(cores[pick as usize])
+    }
+
     pub(crate) fn lives(&self, life: u64) -> bool {
         self.life == life && self.state == NodeState::Up
     }
@@ -169,6 +194,8 @@ pub struct World {
     pub(crate) connections: BTreeMap<ClientId, Connection>,
     next_client: u64,
     next_request: u64,
+    /// Orders that a node's next core is asked when one refuses.
+    orders: BTreeMap<RequestId, (Place, u64, AdminCommand)>,
     queue: BinaryHeap<Reverse<Entry>>,
     next_number: u64,
     news: VecDeque<News>,
@@ -188,6 +215,7 @@ impl World {
             connections: BTreeMap::new(),
             next_client: 1,
             next_request: 1,
+            orders: BTreeMap::new(),
             queue: BinaryHeap::new(),
             next_number: 0,
             news: VecDeque::new(),
@@ -209,14 +237,9 @@ impl World {
             state: NodeState::Down,
             life: 0,
             clock: NodeClock::new(offset_ms, drift_ppm),
-            accepting: false,
             paused_until_us: 0,
             id: NodeId(0),
-            process: None,
-            inbox: VecDeque::new(),
-            wake_at_us: None,
-            timer_at_us: None,
-            busy_until_us: 0,
+            seats: Vec::new(),
             rng,
         });
         number
@@ -266,18 +289,38 @@ impl World {
             node.id = NodeId(node.rng.next_u64() | 1);
         }
         config.node = node.id;
+        if config.cores > 1 {
+            config.cores = node.rng.range(1, u64::from(config.cores) + 1) as u16;
+        }
         let now = node.clock.read(now_us);
-        node.process = Some(boot(now, config, &node.disk));
-        node.inbox.clear();
-        node.wake_at_us = None;
-        node.timer_at_us = None;
-        node.busy_until_us = now_us;
+        node.seats.clear();
+        for core in 0..config.cores {
+            let mut config = config.clone();
+            config.core = CoreId(core);
+            if core > 0 {
+                config.seed = node.rng.next_u64();
+            }
+            node.seats.push(Seat {
+                process: boot(now, config, &node.disk),
+                inbox: VecDeque::new(),
+                wake_at_us: None,
+                timer_at_us: None,
+                busy_until_us: now_us,
+                accepting: false,
+            });
+        }
         node.paused_until_us = 0;
-        node.accepting = false;
         let life = node.life;
+        let cores = match config.cores {
+            1 => String::new(),
+            cores => format!(", {cores} cores"),
+        };
         self.trace
-            .note(now_us, &format!("node{number} starts (life {life})"));
-        self.deliver(number, Event::Tick);
+            .note(now_us, &format!("node{number} starts (life {life}{cores})"));
+        for core in 0..config.cores {
+            let node = number;
+            self.deliver(Place { node, core }, Event::Tick);
+        }
     }
 
     /// The node's process dies; with `power` its machine does, and what was not synced may be lost.
@@ -292,12 +335,10 @@ impl World {
     fn end_process(&mut self, number: usize, state: NodeState, power: bool) {
         let node = &mut self.nodes[number];
         node.state = state;
-        node.process = None;
-        node.inbox.clear();
-        node.accepting = false;
+        node.seats.clear();
         node.disk.crash(power);
         self.drop_streams_of(number, power);
-        self.drop_connections_of(number);
+        self.drop_connections_of(|at| at.node == number);
     }
 
     /// The node gets no processor time until `until_us`.
@@ -309,96 +350,103 @@ impl World {
         );
     }
 
-    /// Hands an event to a node's process, when it next runs.
-    pub(crate) fn deliver(&mut self, number: usize, event: Event) {
+    /// Hands an event to a core, when it next runs.
+    pub(crate) fn deliver(&mut self, place: Place, event: Event) {
         let now_us = self.now_us;
-        let node = &mut self.nodes[number];
-        if node.process.is_none() {
+        let node = &mut self.nodes[place.node];
+        let Some(seat) = node.seats.get_mut(usize::from(place.core)) else {
             return;
-        }
-        node.inbox.push_back(event);
-        if node.wake_at_us.is_none() {
+        };
+        seat.inbox.push_back(event);
+        if seat.wake_at_us.is_none() {
             let at_us = (now_us + 1)
-                .max(node.busy_until_us)
+                .max(seat.busy_until_us)
                 .max(node.paused_until_us);
-            node.wake_at_us = Some(at_us);
+            seat.wake_at_us = Some(at_us);
             let life = node.life;
-            self.schedule(at_us, Occurrence::Wake { node: number, life });
+            self.schedule(at_us, Occurrence::Wake { place, life });
         }
     }
 
-    fn wake(&mut self, number: usize) {
+    fn wake(&mut self, place: Place) {
         let now_us = self.now_us;
+        let (number, core) = (place.node, usize::from(place.core));
         let node = &mut self.nodes[number];
-        node.wake_at_us = None;
-        if node.paused_until_us > now_us {
-            let (at_us, life) = (node.paused_until_us, node.life);
-            node.wake_at_us = Some(at_us);
-            self.schedule(at_us, Occurrence::Wake { node: number, life });
-            return;
-        }
-        let Some(mut process) = node.process.take() else {
+        let life = node.life;
+        let Some(seat) = node.seats.get_mut(core) else {
             return;
         };
+        seat.wake_at_us = None;
+        if node.paused_until_us > now_us {
+            let at_us = node.paused_until_us;
+            seat.wake_at_us = Some(at_us);
+            self.schedule(at_us, Occurrence::Wake { place, life });
+            return;
+        }
         let batch = node.rng.range(1, BATCH_EVENTS_MAX + 1);
         let mut cost_us = 3;
         let now = node.clock.read(now_us);
         for _ in 0..batch {
-            let Some(event) = node.inbox.pop_front() else {
+            let Some(event) = seat.inbox.pop_front() else {
                 break;
             };
             cost_us += 2;
             if let Event::SendFailed { to } = &event {
-                self.network.told_of_failure(number, to);
+                self.network.told_of_failure(place, to);
             }
-            self.trace.event(now_us, number, &event);
-            process.handle(now, event);
+            self.trace.event(now_us, place, &event);
+            seat.process.handle(now, event);
         }
-        process.flush(now);
+        seat.process.flush(now);
         let busy_until_us = now_us + cost_us;
-        node.busy_until_us = busy_until_us;
-        let life = node.life;
-        node.process = Some(process);
+        seat.busy_until_us = busy_until_us;
         // Actions take place as the processor gets to them; none is later than the next batch.
         while self.nodes[number].life == life {
-            let Some(process) = self.nodes[number].process.as_mut() else {
+            let Some(seat) = self.nodes[number].seats.get_mut(core) else {
                 return;
             };
-            let Some(action) = process.poll_action() else {
+            let Some(action) = seat.process.poll_action() else {
                 break;
             };
-            self.trace.action(now_us, number, &action);
-            self.act(number, action);
+            self.trace.action(now_us, place, &action);
+            self.act(place, action);
         }
         let node = &mut self.nodes[number];
-        let Some(process) = node.process.as_ref() else {
+        let Some(seat) = node.seats.get_mut(core) else {
             return;
         };
-        let deadline_us = process.deadline_us();
+        let deadline_us = seat.process.deadline_us();
+        let mut timer_at_us = None;
         if deadline_us < u64::MAX {
             let at_us = node.clock.when(deadline_us).max(now_us + 50);
-            if node.timer_at_us != Some(at_us) {
-                node.timer_at_us = Some(at_us);
-                self.schedule(at_us, Occurrence::Timer { node: number, life });
+            if seat.timer_at_us != Some(at_us) {
+                seat.timer_at_us = Some(at_us);
+                timer_at_us = Some(at_us);
             }
         }
-        let node = &mut self.nodes[number];
-        if !node.inbox.is_empty() && node.wake_at_us.is_none() {
-            node.wake_at_us = Some(busy_until_us);
-            self.schedule(busy_until_us, Occurrence::Wake { node: number, life });
+        let again = !seat.inbox.is_empty() && seat.wake_at_us.is_none();
+        if again {
+            seat.wake_at_us = Some(busy_until_us);
+        }
+        if let Some(at_us) = timer_at_us {
+            self.schedule(at_us, Occurrence::Timer { place, life });
+        }
+        if again {
+            self.schedule(busy_until_us, Occurrence::Wake { place, life });
         }
     }
 
-    fn act(&mut self, number: usize, action: Action) {
+    fn act(&mut self, place: Place, action: Action) {
+        let number = place.node;
         match action {
-            Action::SendPeer { to, frame } => self.send_peer(number, to, frame),
-            Action::ClosePeer { stream } => self.close_stream_at_receiver(number, stream),
+            Action::SendPeer { to, frame } => self.send_peer(place, to, frame),
+            Action::ClosePeer { stream } => self.close_stream_at_receiver(place, stream),
             Action::SendClient { client, bytes } => {
-                self.server_note(number, client, ConnectionNote::Bytes(bytes));
+                self.server_note(place, client, ConnectionNote::Bytes(bytes));
             }
             Action::PauseClient { client, paused } => self.pause_connection(client, paused),
             Action::CloseClient { client } => {
-                self.server_note(number, client, ConnectionNote::Closed);
+                self.server_note(place, client, ConnectionNote::Closed);
             }
             Action::Disk { lane, op } => {
                 let now_us = self.now_us;
@@ -416,16 +464,14 @@ impl World {
                     );
                 }
             }
-            Action::OpenFrontEnd(_) => self.nodes[number].accepting = true,
+            Action::OpenFrontEnd(_) => self.accept(place, true),
             Action::CloseFrontEnd(_) => {
-                self.nodes[number].accepting = false;
-                self.drop_connections_of(number);
+                self.accept(place, false);
+                self.drop_connections_of(|at| at == place);
             }
-            Action::AdminReply { request, reply } => {
-                self.news.push_back(News::Admin(request, reply));
-            }
+            Action::AdminReply { request, reply } => self.answer(request, reply),
             Action::Log { .. } => {}
-            Action::Stop { reason } => {
+            Action::Stop { reason, .. } => {
                 self.trace
                     .note(self.now_us, &format!("node{number} stops: {reason}"));
                 self.end_process(number, NodeState::Stopped(reason.clone()), false);
@@ -434,12 +480,49 @@ impl World {
         }
     }
 
-    /// Asks a node something; [`News::Admin`] answers, unless the node dies first.
-    pub fn ask(&mut self, node: usize, command: AdminCommand) -> RequestId {
+    fn accept(&mut self, place: Place, accepting: bool) {
+        if let Some(seat) = self.nodes[place.node]
+            .seats
+            .get_mut(usize::from(place.core))
+        {
+            seat.accepting = accepting;
+        }
+    }
+
+    /// Asks one core something; [`News::Admin`] answers, unless the node dies first.
+    pub(crate) fn ask_core(&mut self, place: Place, command: AdminCommand) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        self.deliver(node, Event::Admin { request, command });
+        self.deliver(place, Event::Admin { request, command });
         request
+    }
+
+    /// Asks a node's cores in turn until one does not refuse: a shard lies on one core of a node.
+    pub fn ask(&mut self, node: usize, command: AdminCommand) -> RequestId {
+        let place = Place { node, core: 0 };
+        let request = self.ask_core(place, command.clone());
+        if self.nodes[node].cores() > 1 {
+            let life = self.nodes[node].life;
+            self.orders.insert(request, (place, life, command));
+        }
+        request
+    }
+
+    fn answer(&mut self, request: RequestId, reply: AdminReply) {
+        if let Some((place, life, command)) = self.orders.remove(&request)
+            && matches!(reply, AdminReply::Refused { .. })
+            && self.nodes[place.node].lives(life)
+            && place.core + 1 < self.nodes[place.node].cores()
+        {
+            let place = Place {
+                core: place.core + 1,
+                ..place
+            };
+            self.orders.insert(request, (place, life, command.clone()));
+            self.deliver(place, Event::Admin { request, command });
+            return;
+        }
+        self.news.push_back(News::Admin(request, reply));
     }
 
     /// A new connection of a client to a node; [`News::Client`] tells whether it opened.
@@ -471,16 +554,20 @@ impl World {
 
     fn occur(&mut self, what: Occurrence) {
         match what {
-            Occurrence::Wake { node, life } => {
-                if self.nodes[node].lives(life) {
-                    self.wake(node);
+            Occurrence::Wake { place, life } => {
+                if self.nodes[place.node].lives(life) {
+                    self.wake(place);
                 }
             }
-            Occurrence::Timer { node, life } => {
-                if self.nodes[node].lives(life) && self.nodes[node].timer_at_us == Some(self.now_us)
+            Occurrence::Timer { place, life } => {
+                let now_us = self.now_us;
+                let node = &mut self.nodes[place.node];
+                if node.lives(life)
+                    && let Some(seat) = node.seats.get_mut(usize::from(place.core))
+                    && seat.timer_at_us == Some(now_us)
                 {
-                    self.nodes[node].timer_at_us = None;
-                    self.deliver(node, Event::Tick);
+                    seat.timer_at_us = None;
+                    self.deliver(place, Event::Tick);
                 }
             }
             Occurrence::Disk {
@@ -497,18 +584,19 @@ impl World {
                         ticket,
                         result,
                     };
-                    self.deliver(node, event);
+                    let core = lane.0 % self.nodes[node].cores();
+                    self.deliver(Place { node, core }, event);
                 }
             }
             Occurrence::Boot { node } => self.start(node),
             Occurrence::Dialled { from, life, to } => {
-                if self.nodes[from].lives(life) {
+                if self.nodes[from.node].lives(life) {
                     self.dialled(from, to);
                 }
             }
             Occurrence::Parcel { stream, parcel } => self.arrive(stream, parcel),
             Occurrence::SendFailed { from, life, to } => {
-                if self.nodes[from].lives(life) {
+                if self.nodes[from.node].lives(life) {
                     self.deliver(from, Event::SendFailed { to });
                 }
             }
@@ -523,7 +611,8 @@ impl World {
     }
 
     /// What the process of `from` says first on a stream to `to`.
-    pub(crate) fn hello_of(&self, from: usize, to: &Endpoint) -> Option<node::Hello> {
-        Some(self.nodes[from].process.as_ref()?.hello(to))
+    pub(crate) fn hello_of(&self, from: Place, to: &Endpoint) -> Option<node::Hello> {
+        let seat = self.nodes[from.node].seats.get(usize::from(from.core))?;
+        Some(seat.process.hello(to))
     }
 }
