@@ -627,7 +627,14 @@ impl CoreThread {
                 }
             }
             Action::Log { level, message } => log::line(level, &message),
-            Action::Stop { reason } => self.stop = Some(Some(reason)),
+            Action::Stop {
+                reason,
+                orderly: true,
+            } => {
+                log::info(&reason);
+                self.stop = Some(None);
+            }
+            Action::Stop { reason, .. } => self.stop = Some(Some(reason)),
         }
     }
 

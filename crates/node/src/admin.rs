@@ -98,7 +98,7 @@ pub struct Status {
     pub cores: u16,
     /// Lanes of the data directory.
     pub lanes: u16,
-    /// `starting`, `waiting` (for the other initial members), `joining`, `serving`, `stopped`.
+    /// `starting`, `waiting` (for the other initial members), `joining`, `serving`, `electing`, `stopped`.
     pub phase: String,
     /// What the phase waits for, in words; empty when serving.
     pub waiting_for: String,

@@ -22,7 +22,7 @@ use journal::FileId;
 use replication::raft::Membership;
 use router::Router;
 use shard::ShardMachine;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Everything a core is told at its start.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct CoreConfig {
     pub initial_members: Vec<String>,
     /// This node's id: drawn at random (never 0) when the data directory is made and kept in it. Whoever
     /// makes the directory draws a *new* one whenever any lane's identity file is missing, so that a
-    /// wiped directory or lane comes back as another node (DESIGN.md, decision 4).
+    /// wiped directory or lane comes back as another node (decision 0005).
     pub node: NodeId,
     /// Seed of the core's generator; entropy under the host.
     pub seed: u64,
@@ -126,6 +126,8 @@ pub struct Core {
     pub(crate) actions: VecDeque<Action>,
     pub(crate) asks: Vec<Ask>,
     pub(crate) stopped: bool,
+    /// Nodes of other clusters whose streams were refused.
+    pub(crate) refused: BTreeSet<(String, ClusterId)>,
     pub(crate) timers: Timers,
     /// What the front end sees while this core has no tree; nothing is served from it.
     empty_tree: Coordination,
@@ -183,6 +185,7 @@ impl Core {
             actions: VecDeque::new(),
             asks: Vec::new(),
             stopped: false,
+            refused: BTreeSet::new(),
             empty_tree: Coordination::new(),
             timers: Timers {
                 last_turn_us: now.mono_us,
@@ -300,7 +303,19 @@ impl Core {
 
     pub(crate) fn stop(&mut self, reason: String) {
         self.stopped = true;
-        self.actions.push_back(Action::Stop { reason });
+        self.actions.push_back(Action::Stop {
+            reason,
+            orderly: false,
+        });
+    }
+
+    /// What people call a shard.
+    pub(crate) fn label(&self, shard: ShardId) -> String {
+        match shard {
+            META_SHARD => "meta".into(),
+            TREE_SHARD => "tree".into(),
+            other => other.to_string(),
+        }
     }
 
     /// True when this core is the one of its node that holds the shard.
@@ -418,7 +433,7 @@ impl Core {
                 self.peers.set_address(*node, &member.address);
             }
         }
-        let addresses: std::collections::BTreeSet<String> = (self.catalog.members.values())
+        let addresses: BTreeSet<String> = (self.catalog.members.values())
             .map(|m| m.address.clone())
             .filter(|a| *a != self.config.address)
             .collect();

@@ -185,6 +185,8 @@ pub enum Action {
     Stop {
         /// In words, with what to do.
         reason: String,
+        /// True when this was asked for: the node has left.
+        orderly: bool,
     },
 }
 

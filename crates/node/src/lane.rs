@@ -1,7 +1,7 @@
 //! A lane: one journal, and the identity file that says which replicas were given to it.
 //!
 //! A replica acts only once the identity names it; so one whose log is gone is known to be lost, and
-//! is never taken for a new one (DESIGN.md, decision 4).
+//! is never taken for a new one (decision 0005).
 
 use crate::core::LaneStart;
 use base::planted::{Bug, planted};

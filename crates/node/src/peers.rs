@@ -102,7 +102,9 @@ impl Peers {
     pub fn newly_silent(&mut self, nodes: &[NodeId], now: Now, interval_us: u64) -> Vec<NodeId> {
         let mut silent = Vec::new();
         for node in nodes {
-            let is = !self.is_reachable(*node, now, interval_us);
+            // One that was never heard has not fallen silent.
+            let was_heard = self.detector.silent_us(node.0, now.mono_us).is_some();
+            let is = was_heard && !self.is_reachable(*node, now, interval_us);
             if is && self.unreachable.insert(*node, true) != Some(true) {
                 silent.push(*node);
             } else if !is {

@@ -142,7 +142,11 @@ impl Core {
             page.acl = (lines.iter())
                 .map(|l| {
                     let (scheme, id) = (&l.identity.scheme, &l.identity.id);
-                    format!("{scheme}:{id}:{:05b}", l.permissions)
+                    let letters: String = ("rwcda".chars().enumerate())
+                        .filter(|(bit, _)| l.permissions >> bit & 1 == 1)
+                        .map(|(_, letter)| letter)
+                        .collect();
+                    format!("{scheme}:{id}:{letters}")
                 })
                 .collect();
         }
@@ -163,7 +167,7 @@ impl Core {
             lanes: self.config.lanes,
             phase: phase.into(),
             waiting_for,
-            ready: self.front_open || !self.holds(TREE_SHARD),
+            ready: self.serves() || !self.holds(TREE_SHARD),
             uptime_us: now.mono_us.saturating_sub(self.started_us),
             members: self.member_statuses(now),
             shards: self.replicas.iter().map(|s| self.shard_status(s)).collect(),
@@ -177,6 +181,11 @@ impl Core {
         }
     }
 
+    /// True while clients' writes find a leader.
+    fn serves(&self) -> bool {
+        self.front_open && self.router.leader(TREE_SHARD).is_some()
+    }
+
     fn phase(&self) -> (&'static str, String) {
         if self.stopped {
             return ("stopped", "see the log".into());
@@ -184,8 +193,12 @@ impl Core {
         if self.cluster == ClusterId(0) {
             return self.formation.status();
         }
-        if self.front_open || !self.holds(TREE_SHARD) {
+        if self.serves() || !self.holds(TREE_SHARD) {
             return ("serving", String::new());
+        }
+        if self.front_open {
+            let waits = "a leader: a majority of the replicas must hear each other";
+            return ("electing", waits.into());
         }
         let waits = if !self.catalog.formed {
             "all initial members to join and vote"
@@ -240,7 +253,7 @@ impl Core {
     fn shard_status(&self, shard: &Shard) -> ShardStatus {
         let record = self.catalog.shards.get(&shard.id());
         let mut status = ShardStatus {
-            name: record.map_or_else(|| shard.id().to_string(), |r| r.name.clone()),
+            name: record.map_or_else(|| self.label(shard.id()), |r| r.name.clone()),
             pool: record.map_or_else(String::new, |r| r.pool.clone()),
             shard: format!("{:x}", shard.id().0),
             replica: format!("{:x}", shard.replica().0),

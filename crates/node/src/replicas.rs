@@ -136,7 +136,10 @@ impl Core {
         }
         self.log(
             Level::Info,
-            format!("created replica {replica} of {shard}; its leader will fill it"),
+            format!(
+                "created replica {replica} of {}; its leader will fill it",
+                self.label(shard)
+            ),
         );
         true
     }
@@ -205,14 +208,17 @@ impl Core {
         }
         self.log(
             Level::Info,
-            format!("this node's replica of {shard} was removed"),
+            format!("this node's replica of {} was removed", self.label(shard)),
         );
         let leaving = !(self.catalog.members.get(&self.me.node))
             .is_some_and(|m| m.state == catalog::MemberState::Member);
         if shard == META_SHARD && leaving {
-            self.stop(
-                "this node has left the cluster; its data directory is not needed any more".into(),
-            );
+            self.stopped = true;
+            self.actions.push_back(Action::Stop {
+                reason: "this node has left the cluster; its data directory is not needed any more"
+                    .into(),
+                orderly: true,
+            });
         }
     }
 
@@ -365,7 +371,7 @@ impl Core {
                 ShardEvent::Silent(reason) => {
                     self.log(
                         Level::Error,
-                        format!("the replica of {id} here is silent: {reason}"),
+                        format!("the replica of {} here is silent: {reason}", self.label(id)),
                     );
                     if id == TREE_SHARD {
                         self.close_front_end();
@@ -390,7 +396,8 @@ impl Core {
                 }
                 ShardEvent::Disk(op) => self.actions.push_back(Action::Disk { lane, op }),
                 ShardEvent::SnapshotTaken(index) => {
-                    self.log(Level::Info, format!("snapshot of {id} at index {index}"));
+                    let name = self.label(id);
+                    self.log(Level::Info, format!("snapshot of {name} at index {index}"));
                 }
             }
         }
@@ -481,7 +488,10 @@ impl Core {
         }
         if role == Role::Leader && changed {
             self.counters.elections_won += 1;
-            self.log(Level::Info, format!("leads {id} in term {term}"));
+            self.log(
+                Level::Info,
+                format!("leads {} in term {term}", self.label(id)),
+            );
             if id == TREE_SHARD {
                 self.lead_tree(now);
             }

@@ -7,9 +7,11 @@ use base::{ClusterId, CoreId, NodeId, Now};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogCommand, META_SHARD, MemberState, TREE_SHARD};
 use coordination::{Command, Envelope, Unit};
-use replication::raft::Role;
+use replication::raft::{Change, Role};
 use shard::{Shard, next_changes};
 
+/// Strangers that were logged.
+const REFUSED_MAX: usize = 1_000;
 const TOUCH_US: u64 = 100_000;
 const RECONCILE_US: u64 = 50_000;
 const SEEK_US: u64 = 100_000;
@@ -189,7 +191,10 @@ impl Core {
             if (self.replicas.get(id)).is_some_and(Shard::is_leader) {
                 self.log(
                     Level::Warn,
-                    format!("hands over {id}: this clock is {median} ms off the majority's"),
+                    format!(
+                        "hands over {}: this clock is {median} ms off the majority's",
+                        self.label(id)
+                    ),
                 );
                 self.hand_over(id, |core, node| {
                     let offset = core.peers.clocks.offset_ms(node.0).unwrap_or(median * 2);
@@ -235,7 +240,7 @@ impl Core {
         if group.change_is_pending() || group.is_handing_over() {
             return;
         }
-        let changes = next_changes(
+        let mut changes = next_changes(
             me,
             group.membership(),
             (&record.replicas, self.catalog.next_replica),
@@ -243,6 +248,17 @@ impl Core {
             &group.progress(),
             group.last(),
         );
+        if id == META_SHARD {
+            // A node stops once the meta shard has let it go: the tree's group, which may need its vote for
+            // that, lets it go before.
+            let place = &group.membership().replicas;
+            changes.retain(|change| match change {
+                Change::Remove(replica) => {
+                    !(place.get(replica)).is_some_and(|r| self.leaves_tree(r.node))
+                }
+                _ => true,
+            });
+        }
         if !record.replicas.contains_key(&me) {
             let wanted = record.replicas.clone();
             return self.hand_over(id, move |_, node| {
@@ -253,8 +269,19 @@ impl Core {
             && let Some(shard) = self.replicas.get_mut(id)
             && shard.propose_membership(&changes)
         {
-            self.log(Level::Info, format!("proposes for {id}: {changes:?}"));
+            let name = self.label(id);
+            self.log(Level::Info, format!("proposes for {name}: {changes:?}"));
         }
+    }
+
+    /// True for a node that is to leave and that the tree's group still holds, as far as this core knows.
+    fn leaves_tree(&self, node: NodeId) -> bool {
+        let leaving =
+            (self.catalog.members.get(&node)).is_some_and(|m| m.state == MemberState::Leaving);
+        leaving
+            && (self.replicas.get(TREE_SHARD))
+                .and_then(Shard::group)
+                .is_some_and(|g| g.membership().replicas.values().any(|r| r.node == node))
     }
 
     /// The meta shard's leader closes what the others have finished.
@@ -283,10 +310,7 @@ impl Core {
             .map(|(n, _)| *n)
             .collect();
         for node in leaving {
-            let in_tree = (self.replicas.get(TREE_SHARD))
-                .and_then(Shard::group)
-                .is_some_and(|g| g.membership().replicas.values().any(|r| r.node == node));
-            if !in_tree {
+            if !self.leaves_tree(node) {
                 self.propose_meta(&CatalogCommand::Forget { node });
                 self.peers.forget(node);
             }
@@ -352,15 +376,19 @@ impl Core {
     // --- frames ---
 
     pub(crate) fn peer_opened(&mut self, stream: StreamId, hello: Hello) {
+        let stranger = (hello.address.clone(), hello.cluster);
         let strangers = hello.cluster == ClusterId(0) || self.cluster == ClusterId(0);
         if hello.cluster != self.cluster && !strangers {
-            self.log(
-                Level::Warn,
-                format!(
-                    "refused a stream from {}: it is of {}, this node of {}",
-                    hello.address, hello.cluster, self.cluster
-                ),
-            );
+            // It dials again and again; once is enough to say so.
+            if self.refused.len() < REFUSED_MAX && self.refused.insert(stranger) {
+                self.log(
+                    Level::Warn,
+                    format!(
+                        "refuses streams from {}: it is of {}, this node of {}",
+                        hello.address, hello.cluster, self.cluster
+                    ),
+                );
+            }
             self.actions.push_back(Action::ClosePeer { stream });
             return;
         }

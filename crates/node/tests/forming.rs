@@ -314,7 +314,7 @@ fn node_of_another_cluster_is_refused() {
     house.machines[1].node = other.machines[0].node;
     house.boot(1);
     house.run(3_000);
-    let refused = |line: &String| line.starts_with("refused a stream");
+    let refused = |line: &String| line.starts_with("refuses streams");
     assert!(
         house.machines[1].log.iter().any(refused),
         "{:?}",

@@ -1,6 +1,6 @@
 //! What becomes of a member whose disk was damaged while it was down: which replicas are silent at first,
 //! which are taken up as they were, which come back as new ones. What a crash tears is cut; what was durable
-//! and is damaged silences (DESIGN.md, decisions 4 and 5).
+//! and is damaged silences (decisions 0005 and 0009).
 
 #[allow(dead_code)] // The house serves several tests; each uses its part.
 mod house;

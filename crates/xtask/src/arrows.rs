@@ -1,4 +1,4 @@
-//! Which crate may depend on which: the table of DESIGN.md, closed over its own arrows.
+//! Which crate may depend on which: the table of decision 0001, closed over its own arrows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -83,7 +83,7 @@ fn objection(from: &str, to: &str) -> Option<String> {
     } else {
         reachable(from_room).contains(to_room)
     };
-    (!allowed).then(|| format!("{from} -> {to} is not among the arrows of DESIGN.md"))
+    (!allowed).then(|| format!("{from} -> {to} is not among the allowed arrows (decision 0001)"))
 }
 
 /// A crate's name and the crates of this workspace in its manifest, in all kinds of dependencies.

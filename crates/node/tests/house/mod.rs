@@ -283,7 +283,7 @@ impl House {
             Action::CloseFrontEnd(FrontEnd::Zookeeper) => self.machines[m].serves = None,
             Action::AdminReply { reply, .. } => self.machines[m].replies.push(reply),
             Action::Log { message, .. } => self.machines[m].log.push(message),
-            Action::Stop { reason } => {
+            Action::Stop { reason, .. } => {
                 self.kill(m);
                 self.machines[m].stopped = Some(reason);
             }

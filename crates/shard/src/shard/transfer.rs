@@ -106,8 +106,11 @@ impl Shard {
             }
             Some(r) if r.storing => {}
             _ => {
-                self.taking = None;
-                self.machine.abort_snapshot();
+                self.drop_received();
+                if let Some(taking) = self.taking.take() {
+                    self.machine.abort_snapshot();
+                    self.delete_part(taking.header.index);
+                }
                 self.receiving = Some(Box::new(Receiving {
                     message,
                     at_cut,
@@ -143,7 +146,7 @@ impl Shard {
         }
         if r.asks > FETCH_RETRIES_MAX {
             // The leader offers one again when it sees that this replica does not follow.
-            self.receiving = None;
+            self.drop_received();
         } else {
             self.fetch(now);
         }
@@ -157,7 +160,7 @@ impl Shard {
             return;
         }
         if piece.total != r.total {
-            self.receiving = None;
+            self.drop_received();
             return;
         }
         if piece.offset != r.offset || piece.bytes.is_empty() {
@@ -165,7 +168,7 @@ impl Shard {
         }
         if r.restorer.feed(&piece.bytes).is_err() {
             // Damaged on the way or at its source; the leader will offer another.
-            self.receiving = None;
+            self.drop_received();
             return;
         }
         let file = FileId::SnapshotPart(self.id, index);
@@ -188,7 +191,7 @@ impl Shard {
                 r.storing = true;
                 self.sync(file, Waiting::ReceiveSync, journal);
             }
-            Err(_) => self.receiving = None,
+            Err(_) => self.drop_received(),
         }
     }
 
@@ -203,7 +206,7 @@ impl Shard {
         group.step_snapshot(message, at_cut);
         if !group.is_installing() {
             // Raft did not want it any more: its leader's term is over, or the log came in meanwhile.
-            self.receiving = None;
+            self.drop_received();
             let file = FileId::Snapshot(self.id, index);
             self.events
                 .push_back(ShardEvent::Disk(DiskOp::Delete { file }));
@@ -375,6 +378,13 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Gives up the snapshot that is being received.
+    fn drop_received(&mut self) {
+        if let Some(r) = self.receiving.take() {
+            self.delete_part(snapshot_index(&r.message));
+        }
     }
 
     pub(super) fn delete_part(&mut self, index: LogIndex) {
