@@ -286,8 +286,9 @@ impl Group {
         // A follower would pass others' requests on to whom it takes for the leader, under their sender's id:
         // the leader would learn a wrong place for that replica, and answer there. Those who ask try again.
         let me = self.raw.raft.id;
-        out.messages.retain(|message| message.from == me);
-        for message in rd.take_persisted_messages() {
+        let mine = |message: &Message| message.from == me;
+        out.messages.retain(mine);
+        for message in rd.take_persisted_messages().into_iter().filter(mine) {
             if must_follow_sync(message.get_msg_type()) {
                 after.push(message);
             } else {
