@@ -162,6 +162,12 @@ pub enum Fault {
         power: bool,
         down_us: u64,
     },
+    /// Of scenarios only: nothing draws it.
+    #[cfg(test)]
+    CrashLeader {
+        power: bool,
+        down_us: u64,
+    },
     Blackout {
         down_us: u64,
     },

@@ -4,6 +4,7 @@ use crate::faults::{Fault, Shape};
 use crate::run::{Alarm, Run, address};
 use crate::world::NodeState;
 use node::AdminCommand;
+use std::collections::BTreeSet;
 
 /// A disk's failure is told to its core this much later at most.
 const GRACE_US: u64 = 3_000_000;
@@ -17,6 +18,19 @@ impl Run {
             .filter(|m| self.world.is_up(*m))
             .collect();
         (!up.is_empty()).then(|| up[(pick % up.len() as u64) as usize])
+    }
+
+    /// The node that last said to lead a shard, if it runs.
+    #[cfg(test)]
+    fn leader(&self, shard: &str) -> Option<usize> {
+        let leads = |node: &&usize| {
+            self.statuses.get(node).is_some_and(|(_, life, status)| {
+                *life == self.world.nodes[**node].life
+                    && (status.shards.iter()).any(|s| s.name == shard && s.role == "leader")
+            })
+        };
+        let up = self.members.iter().filter(|m| self.world.is_up(**m));
+        up.filter(leads).next_back().copied()
     }
 
     fn say(&mut self, text: &str) {
@@ -34,6 +48,19 @@ impl Run {
                 .members
                 .iter()
                 .all(|m| self.world.is_up(*m) && self.serves(*m))
+            && self.groups_are_whole()
+    }
+
+    /// No group waits for a replica to be removed or made: each has one on every member and no other.
+    fn groups_are_whole(&self) -> bool {
+        let statuses = || self.members.iter().filter_map(|m| self.statuses.get(m));
+        let nodes: BTreeSet<&str> = statuses().map(|(_, _, s)| &s.node[..]).collect();
+        statuses().all(|(_, _, status)| {
+            status.shards.iter().all(|shard| {
+                let held: BTreeSet<&str> = shard.replicas.iter().map(|r| &r.0[..]).collect();
+                held == nodes
+            })
+        })
     }
 
     pub(crate) fn inject(&mut self, fault: &Fault) {
@@ -46,6 +73,13 @@ impl Run {
                 down_us,
             } => {
                 if let Some(node) = self.pick(pick) {
+                    self.world.crash(node, power);
+                    self.world.boot_at(now_us + down_us, node);
+                }
+            }
+            #[cfg(test)]
+            Fault::CrashLeader { power, down_us } => {
+                if let Some(node) = self.leader("tree") {
                     self.world.crash(node, power);
                     self.world.boot_at(now_us + down_us, node);
                 }

@@ -20,6 +20,8 @@ mod network;
 mod process;
 mod protocol;
 mod run;
+#[cfg(test)]
+mod scenarios;
 mod trace;
 mod workload;
 mod world;

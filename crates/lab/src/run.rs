@@ -175,8 +175,7 @@ pub fn run(options: &Options) -> Report {
 fn run_inner(options: &Options) -> Report {
     let mut run = Run::new(options);
     run.play();
-    let mut violations = std::mem::take(&mut run.violations);
-    violations.extend(check::all(&run.history));
+    let violations = run.judge();
     let operations = &run.history.operations;
     Report {
         seed: options.seed,
@@ -192,7 +191,7 @@ fn run_inner(options: &Options) -> Report {
 }
 
 impl Run {
-    fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         let seed = Rng::new(options.seed ^ 0x616c_7468_696e_6721);
         let mut shape = seed.fork(1);
         let world = World::new(
@@ -233,7 +232,7 @@ impl Run {
             asked: BTreeMap::new(),
             told: BTreeMap::new(),
             leaders: BTreeMap::new(),
-            schedule: faults::schedule(&seed.fork(4), &options.faults, SETTLE_US, faults_end_us),
+            schedule: Vec::new(),
             alarms: BTreeMap::new(),
             next_alarm: 1,
             phase: Phase::Setup,
@@ -260,11 +259,17 @@ impl Run {
             });
             run.alarm(1_000 + number as u64, Alarm::Client(number));
         }
-        for (i, planned) in run.schedule.clone().into_iter().enumerate() {
-            run.alarm(planned.at_us, Alarm::Fault(i));
+        for planned in faults::schedule(&seed.fork(4), &options.faults, SETTLE_US, faults_end_us) {
+            run.plan(planned);
         }
         run.alarm(PROBE_EVERY_US, Alarm::Probe);
         run
+    }
+
+    /// One more fault.
+    pub(crate) fn plan(&mut self, planned: Planned) {
+        self.alarm(planned.at_us, Alarm::Fault(self.schedule.len()));
+        self.schedule.push(planned);
     }
 
     pub(crate) fn alarm(&mut self, at_us: u64, alarm: Alarm) {
@@ -287,7 +292,7 @@ impl Run {
         }
     }
 
-    fn play(&mut self) {
+    pub(crate) fn play(&mut self) {
         while self.phase != Phase::Done {
             if self.world.trace.events > EVENTS_MAX {
                 self.violations
@@ -345,10 +350,12 @@ impl Run {
                 && status.ready
                 && status.phase == "serving"
                 && status.tree.is_some()
-                && status
-                    .shards
-                    .iter()
-                    .all(|shard| shard.role == "leader" || shard.role == "follower")
+                && status.shards.iter().all(|shard| match &shard.role[..] {
+                    "leader" | "follower" => true,
+                    // Whoever is one too many follows without a vote.
+                    "learner" => status.members.len() > catalog::VOTERS_MAX,
+                    _ => false,
+                })
         })
     }
 
@@ -552,6 +559,13 @@ impl Run {
             first.as_ref().is_some_and(|(fresh, ..)| *fresh)
                 && self.members.iter().all(|member| figures(member) == first)
         }
+    }
+
+    /// What is wrong with what happened.
+    pub(crate) fn judge(&mut self) -> Vec<String> {
+        let mut violations = std::mem::take(&mut self.violations);
+        violations.extend(check::all(&self.history));
+        violations
     }
 
     fn finish(&mut self) {
