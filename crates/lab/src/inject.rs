@@ -23,14 +23,14 @@ impl Run {
     /// The node that last said to lead a shard, if it runs.
     #[cfg(test)]
     fn leader(&self, shard: &str) -> Option<usize> {
-        let leads = |node: &&usize| {
-            self.statuses.get(node).is_some_and(|(_, life, status)| {
-                *life == self.world.nodes[**node].life
+        let leads = |node: usize| {
+            self.statuses.get(&node).is_some_and(|(_, life, status)| {
+                *life == self.world.nodes[node].life
                     && (status.shards.iter()).any(|s| s.name == shard && s.role == "leader")
             })
         };
-        let up = self.members.iter().filter(|m| self.world.is_up(**m));
-        up.filter(leads).next_back().copied()
+        let mut members = self.members.iter().copied().rev();
+        members.find(|m| self.world.is_up(*m) && leads(*m))
     }
 
     fn say(&mut self, text: &str) {
