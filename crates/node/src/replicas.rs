@@ -11,7 +11,7 @@ use bytes::Bytes;
 use catalog::{CatalogCommand, META_SHARD, TREE_SHARD};
 use coordination::Output;
 use journal::{DiskResult, JournalProgress, Ticket};
-use replication::raft::{GroupConfig, Membership, Message, Replica, Role};
+use replication::raft::{GroupConfig, Membership, Message, MessageType, Replica, Role};
 use shard::{Shard, ShardConfig, ShardEvent, ShardMachine, ShardOutput};
 use std::collections::BTreeMap;
 
@@ -185,6 +185,30 @@ impl Core {
                 replica: from,
             };
             self.send_to_shard(node, shard, &frame);
+        }
+    }
+
+    /// A replica that has applied its own removal calls its group until a member for whom that is durable
+    /// says that it is gone. Before, its log may be what the removal's commitment rests upon.
+    pub(crate) fn ask_whether_gone(&mut self, id: ShardId) {
+        let Some(group) = self.replicas.get(id).and_then(Shard::group) else {
+            return;
+        };
+        let (me, members) = (group.id(), group.membership());
+        if members.contains(me) || members.replicas.is_empty() {
+            return;
+        }
+        let lane = self.lane_of(id);
+        let calls: Vec<Message> = (members.replicas.keys())
+            .map(|to| {
+                let mut call = Message::default();
+                call.set_msg_type(MessageType::MsgHeartbeatResponse);
+                (call.to, call.from, call.term) = (to.0, me.0, group.term());
+                call
+            })
+            .collect();
+        for call in calls {
+            self.send_raft(id, lane, call);
         }
     }
 
@@ -378,10 +402,8 @@ impl Core {
                     }
                     self.router.forget(id);
                 }
-                ShardEvent::Removed => {
-                    self.drop_replica(id);
-                    return;
-                }
+                // It may be the only one that knows for good: a member has to say so, see `ask_whether_gone`.
+                ShardEvent::Removed => {}
                 ShardEvent::Hibernate { to, term, last } => {
                     let from = self.replicas.get(id).map_or(ReplicaId(0), Shard::replica);
                     let frame = Frame::Hibernate {

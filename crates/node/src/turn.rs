@@ -219,6 +219,7 @@ impl Core {
         }
         for id in self.replicas.ids() {
             self.reconcile_shard(id);
+            self.ask_whether_gone(id);
         }
         let leads_meta = (self.replicas.get(META_SHARD)).is_some_and(Shard::is_leader);
         if leads_meta {

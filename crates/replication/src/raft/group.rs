@@ -379,6 +379,12 @@ impl Group {
             Err(_) => self.raw.raft.prs().conf().to_conf_state(),
         };
         self.raw.mut_store().membership.set_conf(conf);
+        // Whoever is no member any more does not lead: the crate would look for its own progress in vain.
+        let me = self.id();
+        if self.is_leader() && !self.membership().contains(me) {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+        }
     }
 
     /// Offers a snapshot on disk to followers that are too far behind.
