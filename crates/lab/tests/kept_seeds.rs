@@ -7,6 +7,7 @@ struct Kept {
     nodes: usize,
     lanes: u16,
     cores: u16,
+    faults: &'static str,
 }
 
 const fn plain(seed: u64) -> Kept {
@@ -15,6 +16,7 @@ const fn plain(seed: u64) -> Kept {
         nodes: 3,
         lanes: 1,
         cores: 1,
+        faults: "all",
     }
 }
 
@@ -33,7 +35,11 @@ const fn of(nodes: usize, seed: u64) -> Kept {
     }
 }
 
-const KEPT: [Kept; 22] = [
+const fn under(faults: &'static str, kept: Kept) -> Kept {
+    Kept { faults, ..kept }
+}
+
+const KEPT: [Kept; 24] = [
     plain(1),
     plain(7),
     plain(10),
@@ -59,6 +65,10 @@ const KEPT: [Kept; 22] = [
     // A node stopped when the meta shard had let it go and the tree still needed its vote.
     of(1, 30056),
     of(1, 30063),
+    // A replica dropped itself while only it knew for good that it was removed.
+    under("crash,members", of(1, 70192)),
+    // A leader that a change removed led on without a progress of its own.
+    under("crash,partition,members", plain(80054)),
     // The sixth member follows without a vote.
     of(5, 20002),
 ];
@@ -75,6 +85,7 @@ fn kept_seeds_pass() {
                     nodes,
                     lanes,
                     cores,
+                    faults,
                 } in kept
                 {
                     let report = run(&Options {
@@ -82,11 +93,12 @@ fn kept_seeds_pass() {
                         nodes: *nodes,
                         lanes: Some(*lanes),
                         cores: Some(*cores),
+                        faults: faults.parse().expect("names of faults"),
                         ..Options::default()
                     });
                     if !report.violations.is_empty() {
                         failed.push(format!(
-                            "althing lab cluster --seed {seed} --nodes {nodes} --lanes {lanes} --cores {cores}\n  {}",
+                            "althing lab cluster --seed {seed} --nodes {nodes} --lanes {lanes} --cores {cores} --faults {faults}\n  {}",
                             report.violations.join("\n  ")
                         ));
                     }
