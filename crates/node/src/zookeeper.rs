@@ -759,7 +759,7 @@ impl Zookeeper {
                 }
                 // The leader may be expiring it without our knowing: better to let the client look elsewhere.
                 Stage::Established(link)
-                    if now_us > contact_us + u64::from(link.timeout_ms) * 1000 / 3 =>
+                    if now_us > contact_us + u64::from(link.timeout_ms) * 1000 / 4 =>
                 {
                     over.push(client.id);
                 }

@@ -73,7 +73,7 @@ fn honest_expiry(history: &History) -> Vec<String> {
     for (number, session) in history.sessions.iter().enumerate() {
         if let Some(Ending::Expired(at_us)) = session.ending {
             let timeout_us = session.timeout_ms * 1000;
-            // A home goes on answering for a third of the time-out after it lost touch with the leader, and
+            // A home goes on answering for a quarter of the time-out after it lost touch with the leader, and
             // the client may not have been heard of for another third before that.
             let granted_us = if history.cut_off {
                 timeout_us / 3
