@@ -7,10 +7,14 @@ use clap::{Args, Subcommand};
 use coordination::{Acl, CreateMode, Stat};
 use std::io::{Read, Write};
 use std::time::Duration;
+use wire_zookeeper::WriteShape;
 use wire_zookeeper::client::{body, request};
-use wire_zookeeper::{WriteShape, opcode};
 
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+const EVENT_CREATED: i32 = 1;
+const EVENT_DELETED: i32 = 2;
+const EVENT_CHANGED: i32 = 3;
+const EVENT_CHILDREN: i32 = 4;
 
 /// What can be asked.
 #[derive(Args)]
@@ -306,47 +310,66 @@ fn add_watch(session: &mut Session, path: &str) -> Outcome {
     .map(|_| ())
 }
 
-/// Goes on with the session on whatever server takes it; what changed meanwhile is told then.
+/// Goes on with the session, or with a new one when it expired, on whatever server takes it.
 fn reconnect(
     servers: &str,
     auth: Option<&str>,
     path: &str,
     broken: &Session,
 ) -> Result<Box<Session>, Failure> {
-    let resume = broken.resume();
+    let mut resume = Some(broken.resume());
     loop {
         std::thread::sleep(RECONNECT_PAUSE);
-        let expired = match Session::connect(servers, auth, Some(&resume)) {
+        match Session::connect(servers, auth, resume.as_ref()) {
             Ok(Connected::Open(mut session)) => {
-                let mut out = Vec::new();
-                let none: &[&str] = &[];
-                let watches = [none, none, none, none, &[path]];
-                request::set_watches(&mut out, resume.last_zxid(), watches);
-                match session.exchange(&out, opcode::SET_WATCHES_XID) {
-                    Ok(_) => {
-                        eprintln!("connected to {} again", session.server());
-                        return Ok(session);
-                    }
-                    Err(_) => continue,
+                if add_watch(&mut session, path).is_ok()
+                    && catch_up(&mut session, path, broken.last_zxid()).is_ok()
+                {
+                    eprintln!("connected to {} again", session.server());
+                    return Ok(session);
                 }
             }
-            Ok(Connected::Expired) => true,
-            Err(_) => false,
-        };
-        if expired && let Ok(Connected::Open(mut session)) = Session::connect(servers, auth, None) {
-            add_watch(&mut session, path)?;
-            eprintln!("the session had expired: changes made meanwhile are not shown");
-            return Ok(session);
+            Ok(Connected::Expired) => resume = None,
+            Err(_) => {}
         }
     }
 }
 
+/// Prints what was created or changed after revision `since`: a server does not keep the events of a
+/// persistent watch while its client is away. What was removed leaves no trace but its parent's revision.
+fn catch_up(session: &mut Session, path: &str, since: i64) -> Outcome {
+    let mut waiting = vec![path.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let answer = match request(session, |out, xid| {
+            request::get_children2(out, xid, &path, false);
+        }) {
+            Err(Refusal::Error(_)) => continue,
+            answer => answer.map_err(|refusal| describe(refusal, &path))?,
+        };
+        let (names, stat) = read(&answer, body::children_and_stat)?;
+        let missed = [
+            (stat.czxid > since, EVENT_CREATED),
+            (stat.mzxid > since, EVENT_CHANGED),
+            (stat.pzxid > since, EVENT_CHILDREN),
+        ];
+        if let Some((_, kind)) = missed.into_iter().find(|(is_so, _)| *is_so) {
+            print_event(&Event {
+                kind,
+                path: path.clone(),
+            })?;
+        }
+        let parent = path.trim_end_matches('/');
+        waiting.extend(names.iter().map(|name| format!("{parent}/{name}")));
+    }
+    Ok(())
+}
+
 fn print_event(event: &Event) -> Outcome {
     let kind = match event.kind {
-        1 => "created",
-        2 => "deleted",
-        3 => "changed",
-        4 => "children",
+        EVENT_CREATED => "created",
+        EVENT_DELETED => "deleted",
+        EVENT_CHANGED => "changed",
+        EVENT_CHILDREN => "children",
         _ => "event",
     };
     print_text(&format!("{kind:<9}{}\n", event.path))

@@ -37,13 +37,6 @@ pub struct Resume {
     last_zxid: i64,
 }
 
-impl Resume {
-    /// The latest revision that was seen.
-    pub fn last_zxid(&self) -> i64 {
-        self.last_zxid
-    }
-}
-
 /// Why a request has no result.
 #[derive(Debug)]
 pub enum Refusal {
@@ -174,6 +167,11 @@ impl Session {
     /// What another connection needs to go on with this session.
     pub fn resume(&self) -> Resume {
         self.resume.clone()
+    }
+
+    /// The latest revision that was seen.
+    pub fn last_zxid(&self) -> i64 {
+        self.resume.last_zxid
     }
 
     /// Which server this is.

@@ -453,7 +453,9 @@ impl Core {
         let Some(to) = self.peers.endpoint(node, id) else {
             return;
         };
-        let members = shard.group().map(|g| g.membership().clone());
+        let Some(group) = shard.group() else {
+            return;
+        };
         let frame = Frame::Raft {
             shard: id,
             from: self.me.node,
@@ -461,7 +463,7 @@ impl Core {
             message: Box::new(message),
             at_cut: None,
         };
-        let frame = frame.encode(self.cluster, &members.unwrap_or_default());
+        let frame = frame.encode(self.cluster, group.membership());
         self.actions.push_back(Action::SendPeer { to, frame });
     }
 
