@@ -1,5 +1,6 @@
 //! Identities. Cluster, node, shard and replica ids are 64 bits and are never reused.
 
+use crate::{DecodeError, Reader, Writer};
 use std::fmt;
 
 /// Position of an entry in a shard's log, from 1.
@@ -62,4 +63,33 @@ pub struct CoreAddress {
     pub node: NodeId,
     /// The core on it.
     pub core: CoreId,
+}
+
+/// Where the answer to a command goes that no replicated session stands behind: a core, and a number of
+/// its own choosing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Origin {
+    /// The core whose connection this is.
+    pub home: CoreAddress,
+    /// The home's own number for what waits, unique across restarts.
+    pub token: u64,
+}
+
+impl Origin {
+    /// Appends the byte form.
+    pub fn encode_into(&self, w: &mut Writer) {
+        w.u64(self.home.node.0).u16(self.home.core.0);
+        w.u64(self.token);
+    }
+
+    /// Reads the byte form.
+    pub fn decode_from(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            home: CoreAddress {
+                node: NodeId(r.u64()?),
+                core: CoreId(r.u16()?),
+            },
+            token: r.u64()?,
+        })
+    }
 }

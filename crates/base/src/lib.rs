@@ -11,11 +11,13 @@ pub mod peer;
 pub mod planted;
 pub mod queue;
 pub mod rng;
+pub mod slot;
 pub mod time;
 
 pub use codec::{DecodeError, Reader, Writer};
 pub use ids::{
-    ClusterId, CoreAddress, CoreId, LaneId, LogIndex, NodeId, ReplicaId, SessionId, ShardId, Term,
+    ClusterId, CoreAddress, CoreId, LaneId, LogIndex, NodeId, Origin, ReplicaId, SessionId,
+    ShardId, Term,
 };
 pub use machine::{ApplyFault, Machine, SnapshotPoll};
 pub use peer::Peer;

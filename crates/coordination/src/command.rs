@@ -1,6 +1,6 @@
 //! What may be asked of the coordination machine: a closed set of commands and their byte form.
 
-use base::{CoreAddress, CoreId, DecodeError, NodeId, Reader, SessionId, Writer};
+use base::{DecodeError, Origin, Reader, SessionId, Writer};
 use bytes::Bytes;
 
 /// One replicated command with who sent it: the unit that `apply` takes as a whole.
@@ -83,15 +83,6 @@ impl Acl {
             },
         }
     }
-}
-
-/// Where the answer to a command without a session goes: a core, and a number of its own choosing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct Origin {
-    /// The core whose connection this is; it becomes the session's home.
-    pub home: CoreAddress,
-    /// The home's own number for the waiting connection, unique across restarts.
-    pub token: u64,
 }
 
 /// Everything that the log may hold for this machine.
@@ -238,7 +229,7 @@ impl Unit {
                 timeout_ms,
             } => {
                 w.u8(1);
-                encode_origin(w, origin);
+                origin.encode_into(w);
                 w.raw(password).u32(*timeout_ms);
             }
             Command::AttachSession {
@@ -248,7 +239,7 @@ impl Unit {
                 timeout_ms,
             } => {
                 w.u8(2);
-                encode_origin(w, origin);
+                origin.encode_into(w);
                 w.i64(session.0).raw(password).u32(*timeout_ms);
             }
             Command::CloseSession => {
@@ -293,12 +284,12 @@ impl Unit {
         }
         let command = match r.u8()? {
             1 => Command::OpenSession {
-                origin: decode_origin(&mut r)?,
+                origin: Origin::decode_from(&mut r)?,
                 password: decode_password(&mut r)?,
                 timeout_ms: r.u32()?,
             },
             2 => Command::AttachSession {
-                origin: decode_origin(&mut r)?,
+                origin: Origin::decode_from(&mut r)?,
                 session: SessionId(r.i64()?),
                 password: decode_password(&mut r)?,
                 timeout_ms: r.u32()?,
@@ -337,21 +328,6 @@ fn decode_identity(r: &mut Reader<'_>) -> Result<Identity, DecodeError> {
     Ok(Identity {
         scheme: r.str()?.to_owned(),
         id: r.str()?.to_owned(),
-    })
-}
-
-fn encode_origin(w: &mut Writer, origin: &Origin) {
-    w.u64(origin.home.node.0).u16(origin.home.core.0);
-    w.u64(origin.token);
-}
-
-fn decode_origin(r: &mut Reader<'_>) -> Result<Origin, DecodeError> {
-    Ok(Origin {
-        home: CoreAddress {
-            node: NodeId(r.u64()?),
-            core: CoreId(r.u16()?),
-        },
-        token: r.u64()?,
     })
 }
 

@@ -16,8 +16,9 @@ mod sessions;
 mod tree;
 pub mod watches;
 
+pub use base::Origin;
 pub use command::{
-    Acl, Command, CreateMode, Envelope, Identity, Origin, Principal, TreeOp, Unit, permission,
+    Acl, Command, CreateMode, Envelope, Identity, Principal, TreeOp, Unit, permission,
 };
 pub use leases::Leases;
 pub use machine::{Coordination, Counts, SessionView};

@@ -1,7 +1,7 @@
 //! What the coordination machine tells: replies, events, the ends of sessions, and answers to reads.
 
-use crate::command::{Acl, Origin};
-use base::{CoreAddress, SessionId};
+use crate::command::Acl;
+use base::{CoreAddress, Origin, SessionId};
 use bytes::Bytes;
 
 /// A node's metadata. Revisions (`*zxid`) are the machine's one counter of changes.
