@@ -449,6 +449,7 @@ fn decode_op(r: &mut Reader<'_>, whole: &Bytes) -> Result<TreeOp, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base::{CoreAddress, CoreId, NodeId};
 
     #[test]
     fn every_command_survives_its_byte_form() {
