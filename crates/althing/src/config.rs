@@ -2,8 +2,9 @@
 
 use crate::{Failure, Outcome};
 use host::HostConfig;
-use node::CoreConfig;
+use node::{CoreConfig, FrontEnd};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ fn one() -> u16 {
     1
 }
 
-/// Addresses; `zookeeper` and `console` may be `"off"`.
+/// Addresses; those of front ends and `console` may be `"off"`.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Listen {
@@ -94,7 +95,13 @@ pub fn check(file: &Path) -> Outcome {
     println!("{}: can be used", file.display());
     let off = || "off".to_owned();
     let shown = |address: Option<SocketAddr>| address.map_or_else(off, |a| a.to_string());
-    println!("  ZooKeeper clients  {}", shown(config.zookeeper));
+    for front in FrontEnd::ALL {
+        let what = format!("{} clients", front.name());
+        println!(
+            "  {what:<18} {}",
+            shown(config.clients.get(&front).copied())
+        );
+    }
     println!(
         "  other nodes        {} (reached as {})",
         config.peers,
@@ -239,9 +246,16 @@ fn build(file: File) -> Result<HostConfig, String> {
             return Err(format!("{member:?} is not of the form host:port"));
         }
     }
+    let mut clients = BTreeMap::new();
+    for front in FrontEnd::ALL {
+        let value = match front {
+            FrontEnd::Zookeeper => &file.listen.zookeeper,
+        };
+        clients.extend(or_off(front.key(), value, front.port())?.map(|at| (front, at)));
+    }
     let config = HostConfig {
         data: file.data,
-        zookeeper: or_off("zookeeper", &file.listen.zookeeper, 2181)?,
+        clients,
         peers: address("peers", &file.listen.peers, 7401)?,
         console: or_off("console", &file.listen.console, 7400)?,
         advertise: file.advertise,

@@ -5,9 +5,13 @@
 //! A node that ends by itself is started again after two seconds, unless it keeps ending.
 
 use crate::{Failure, Outcome, config, failed, http};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use host::{HostConfig, HostError};
+use node::FrontEnd;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -18,7 +22,6 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-const ZOOKEEPER_PORT: u16 = 2181;
 const CONSOLE_PORT: u16 = 7400;
 const PEERS_PORT: u16 = 7401;
 /// Node k listens this much above node k − 1.
@@ -47,26 +50,30 @@ pub struct Options {
     #[arg(long, value_name = "K", default_value_t = 0)]
     port_offset: u16,
     /// Serve only these protocols
-    #[arg(long, value_enum, value_name = "PROTOCOL")]
-    only: Vec<Protocol>,
+    #[arg(long, value_name = "PROTOCOL", value_parser = front_ends())]
+    only: Vec<FrontEnd>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Protocol {
-    Zookeeper,
+fn front_ends() -> impl TypedValueParser<Value = FrontEnd> {
+    PossibleValuesParser::new(FrontEnd::ALL.map(FrontEnd::key)).try_map(|key| {
+        (FrontEnd::ALL.into_iter())
+            .find(|front| front.key() == key)
+            .ok_or("no such protocol")
+    })
 }
 
-/// The three ports of a node on loopback.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The ports of a node on loopback.
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Ports {
-    zookeeper: u16,
+    /// Of the front ends that are served.
+    clients: BTreeMap<FrontEnd, u16>,
     peers: u16,
     console: u16,
 }
 
 impl Ports {
-    /// Of node `node`, from 1.
-    fn of(node: u16, offset: u16) -> Result<Self, Failure> {
+    /// Of node `node`, from 1, that serves `fronts`.
+    fn of(node: u16, offset: u16, fronts: &[FrontEnd]) -> Result<Self, Failure> {
         let port = |base: u16| {
             base.checked_add(offset)
                 .and_then(|port| port.checked_add(NODE_STEP * (node - 1)))
@@ -77,10 +84,17 @@ impl Ports {
                 })
         };
         Ok(Self {
-            zookeeper: port(ZOOKEEPER_PORT)?,
+            clients: (fronts.iter())
+                .map(|front| Ok((*front, port(front.port())?)))
+                .collect::<Result<_, _>>()?,
             peers: port(PEERS_PORT)?,
             console: port(CONSOLE_PORT)?,
         })
+    }
+
+    /// Where each front end listens.
+    fn listeners(&self) -> impl Iterator<Item = (FrontEnd, SocketAddr)> {
+        (self.clients.iter()).map(|(front, port)| (*front, loopback(*port)))
     }
 }
 
@@ -121,8 +135,11 @@ fn explain(error: HostError) -> Failure {
 
 /// `althing dev`.
 pub fn run(options: &Options) -> Outcome {
+    let fronts: Vec<FrontEnd> = (FrontEnd::ALL.into_iter())
+        .filter(|front| options.only.is_empty() || options.only.contains(front))
+        .collect();
     let ports = (1..=options.nodes)
-        .map(|node| Ports::of(node, options.port_offset))
+        .map(|node| Ports::of(node, options.port_offset, &fronts))
         .collect::<Result<Vec<_>, _>>()?;
     let memory = Memory {
         nodes: options.nodes,
@@ -131,7 +148,7 @@ pub fn run(options: &Options) -> Outcome {
     memory.check(&options.data)?;
     check_ports(&ports)?;
     if options.nodes == 1 {
-        run_one(options, ports[0], &memory)
+        run_one(options, &ports[0], &memory)
     } else {
         run_many(options, &ports, &memory)
     }
@@ -181,16 +198,17 @@ impl Memory {
 /// All ports before any process is started, so that one message says what to change.
 fn check_ports(ports: &[Ports]) -> Outcome {
     for (i, node) in ports.iter().enumerate() {
-        for (port, what) in [
-            (node.zookeeper, "ZooKeeper clients"),
-            (node.peers, "other nodes"),
-            (node.console, "the console"),
-        ] {
-            if let Err(error) = TcpListener::bind(loopback(port)) {
+        let clients =
+            (node.listeners()).map(|(front, at)| (at, format!("{} clients", front.name())));
+        let others = [
+            (loopback(node.peers), "other nodes".to_owned()),
+            (loopback(node.console), "the console".to_owned()),
+        ];
+        for (address, what) in clients.chain(others) {
+            if let Err(error) = TcpListener::bind(address) {
                 return Err(failed(format!(
-                    "node {} cannot listen on {} for {what}: {error}. Stop the program that has the port, or add to all ports with --port-offset K",
+                    "node {} cannot listen on {address} for {what}: {error}. Stop the program that has the port, or add to all ports with --port-offset K",
                     i + 1,
-                    loopback(port)
                 )));
             }
         }
@@ -198,20 +216,20 @@ fn check_ports(ports: &[Ports]) -> Outcome {
     Ok(())
 }
 
-fn run_one(options: &Options, ports: Ports, memory: &Memory) -> Outcome {
+fn run_one(options: &Options, ports: &Ports, memory: &Memory) -> Outcome {
     let started = Instant::now();
     let data = options.data.join("node-1").join("data");
     let peers = loopback(ports.peers);
     let config = HostConfig {
         data,
-        zookeeper: wanted(options).then(|| loopback(ports.zookeeper)),
+        clients: ports.listeners().collect(),
         peers,
         console: Some(loopback(ports.console)),
         initial_members: vec![peers.to_string()],
         ..HostConfig::default()
     };
     let banner = Banner {
-        ports: vec![ports],
+        ports: vec![ports.clone()],
         data: options.data.clone(),
     };
     let data = options.data.clone();
@@ -230,10 +248,6 @@ fn run_one(options: &Options, ports: Ports, memory: &Memory) -> Outcome {
     })
     .map_err(explain)?;
     kept
-}
-
-fn wanted(options: &Options) -> bool {
-    options.only.is_empty() || options.only.contains(&Protocol::Zookeeper)
 }
 
 /// Tries until it holds (true) or the time is over.
@@ -260,7 +274,7 @@ impl Banner {
     }
 
     fn text(&self, took: Duration, ready: bool) -> String {
-        let list = |port: fn(&Ports) -> u16, before: &str, after: &str, between: &str| {
+        let list = |port: &dyn Fn(&Ports) -> u16, before: &str, after: &str, between: &str| {
             let all: Vec<String> = self
                 .ports
                 .iter()
@@ -277,26 +291,50 @@ impl Banner {
         } else {
             "not ready yet; the lines above say why".to_owned()
         };
-        let clients = list(|p| p.zookeeper, "", "", ",");
-        let server = if self.ports[0].zookeeper == ZOOKEEPER_PORT {
-            String::new()
-        } else {
-            format!(" --server 127.0.0.1:{}", self.ports[0].zookeeper)
-        };
-        format!(
-            "\nAlthing {}: {nodes}, {state}\n\
-             \x20 ZooKeeper clients  {clients}\n\
-             \x20 Console            {}\n\
-             \x20 Between nodes      {}\n\
-             \x20 Data               {} (kept between runs)\n\
-             \x20 Try                althing tree create /hello world{server}\n\
-             \x20                    zkCli.sh -server {clients}\n\
-             Ctrl-C stops it.\n\n",
-            env!("CARGO_PKG_VERSION"),
-            list(|p| p.console, "http://", "/", "  "),
-            list(|p| p.peers, "", "", ","),
-            self.data.display(),
-        )
+        let mut lines = Vec::new();
+        for front in self.ports[0].clients.keys() {
+            let clients = list(&|p| p.clients[front], "", "", ",");
+            lines.push((format!("{} clients", front.name()), clients));
+        }
+        let consoles = list(&|p| p.console, "http://", "/", "  ");
+        lines.push(("Console".into(), consoles));
+        let peers = list(&|p| p.peers, "", "", ",");
+        lines.push(("Between nodes".into(), peers));
+        let data = format!("{} (kept between runs)", self.data.display());
+        lines.push(("Data".into(), data));
+        let mut what = "Try";
+        for command in self.ports[0].clients.keys().flat_map(|f| self.examples(*f)) {
+            lines.push((std::mem::take(&mut what).into(), command));
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        let mut text = format!("\nAlthing {version}: {nodes}, {state}\n");
+        for (what, value) in lines {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {what:<18} {value}");
+        }
+        text + "Ctrl-C stops it.\n\n"
+    }
+
+    /// What to type first.
+    fn examples(&self, front: FrontEnd) -> Vec<String> {
+        let ports: Vec<u16> = self
+            .ports
+            .iter()
+            .map(|ports| ports.clients[&front])
+            .collect();
+        match front {
+            FrontEnd::Zookeeper => {
+                let mut command = "althing tree create /hello world".to_owned();
+                if ports[0] != front.port() {
+                    command += &format!(" --server 127.0.0.1:{}", ports[0]);
+                }
+                let servers: Vec<String> = ports
+                    .iter()
+                    .map(|port| loopback(*port).to_string())
+                    .collect();
+                vec![command, format!("zkCli.sh -server {}", servers.join(","))]
+            }
+        }
     }
 }
 
@@ -330,7 +368,7 @@ fn run_many(options: &Options, ports: &[Ports], memory: &Memory) -> Outcome {
     for (i, own) in ports.iter().enumerate() {
         let folder = options.data.join(format!("node-{}", i + 1));
         let config = folder.join("althing.toml");
-        let text = node_config(&folder, *own, ports, wanted(options))?;
+        let text = node_config(&folder, own, ports)?;
         fs::create_dir_all(&folder)
             .and_then(|()| fs::write(&config, text))
             .map_err(|error| failed(format!("cannot write {}: {error}", config.display())))?;
@@ -369,39 +407,27 @@ fn run_many(options: &Options, ports: &[Ports], memory: &Memory) -> Outcome {
 }
 
 /// The configuration file of a node.
-fn node_config(
-    folder: &Path,
-    own: Ports,
-    all: &[Ports],
-    zookeeper: bool,
-) -> Result<String, Failure> {
+fn node_config(folder: &Path, own: &Ports, all: &[Ports]) -> Result<String, Failure> {
     #[derive(Serialize)]
     struct File {
         data: PathBuf,
         initial_members: Vec<String>,
-        listen: Listen,
-    }
-    #[derive(Serialize)]
-    struct Listen {
-        zookeeper: String,
-        peers: String,
-        console: String,
+        listen: BTreeMap<&'static str, String>,
     }
     let data = std::path::absolute(folder.join("data"))
         .map_err(|error| failed(format!("cannot resolve {}: {error}", folder.display())))?;
     let members = |ports: &Ports| loopback(ports.peers).to_string();
+    let mut listen = BTreeMap::from(FrontEnd::ALL.map(|front| (front.key(), "off".to_owned())));
+    listen.extend(
+        own.listeners()
+            .map(|(front, at)| (front.key(), at.to_string())),
+    );
+    listen.insert("peers", loopback(own.peers).to_string());
+    listen.insert("console", loopback(own.console).to_string());
     toml::to_string(&File {
         data,
         initial_members: all.iter().map(members).collect(),
-        listen: Listen {
-            zookeeper: if zookeeper {
-                loopback(own.zookeeper).to_string()
-            } else {
-                "off".into()
-            },
-            peers: loopback(own.peers).to_string(),
-            console: loopback(own.console).to_string(),
-        },
+        listen,
     })
     .map_err(|error| failed(format!("cannot write a configuration: {error}")))
 }
@@ -574,17 +600,18 @@ mod tests {
 
     #[test]
     fn node_k_listens_ten_above_the_one_before() {
+        const FRONTS: [FrontEnd; 1] = [FrontEnd::Zookeeper];
         let ports = |zookeeper, peers, console| Ports {
-            zookeeper,
+            clients: BTreeMap::from([(FrontEnd::Zookeeper, zookeeper)]),
             peers,
             console,
         };
-        assert_eq!(Ports::of(1, 0).unwrap(), ports(2181, 7401, 7400));
-        assert_eq!(Ports::of(3, 100).unwrap(), ports(2301, 7521, 7520));
-        assert!(Ports::of(1, 58_134).is_ok());
+        assert_eq!(Ports::of(1, 0, &FRONTS).unwrap(), ports(2181, 7401, 7400));
+        assert_eq!(Ports::of(3, 100, &FRONTS).unwrap(), ports(2301, 7521, 7520));
+        assert!(Ports::of(1, 58_134, &FRONTS).is_ok());
         for (node, offset) in [(1, 58_135), (2, 58_125), (9, 65_535)] {
             assert!(
-                matches!(Ports::of(node, offset), Err(Failure::Usage(text)) if text.contains("--port-offset"))
+                matches!(Ports::of(node, offset, &FRONTS), Err(Failure::Usage(text)) if text.contains("--port-offset"))
             );
         }
     }
@@ -593,25 +620,30 @@ mod tests {
     fn ports_of_nine_nodes_do_not_meet() {
         let mut all: Vec<u16> = (1..=NODES_MAX)
             .flat_map(|node| {
-                let ports = Ports::of(node, 0).unwrap();
-                [ports.zookeeper, ports.peers, ports.console]
+                let ports = Ports::of(node, 0, &FrontEnd::ALL).unwrap();
+                let clients = ports.clients.into_values();
+                clients.chain([ports.peers, ports.console])
             })
             .collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), usize::from(NODES_MAX) * 3);
+        let listeners = FrontEnd::ALL.len() + 2;
+        assert_eq!(all.len(), usize::from(NODES_MAX) * listeners);
     }
 
     #[test]
     fn generated_configuration_is_one_that_serve_takes() {
-        let all: Vec<Ports> = (1..=3).map(|node| Ports::of(node, 5).unwrap()).collect();
-        let text = node_config(Path::new("some \"folder\""), all[1], &all, true).unwrap();
+        let of = |node, fronts: &[FrontEnd]| Ports::of(node, 5, fronts).unwrap();
+        let all: Vec<Ports> = (1..=3).map(|node| of(node, &FrontEnd::ALL)).collect();
+        let text = node_config(Path::new("some \"folder\""), &all[1], &all).unwrap();
         let config = config::parse(&text, |_| None).unwrap();
         assert_eq!(config.peers, loopback(7416));
+        assert_eq!(config.clients, all[1].listeners().collect());
         assert_eq!(config.initial_members.len(), 3);
         assert!(config.data.ends_with("some \"folder\"/data"));
-        let text = node_config(Path::new("x"), all[1], &all, false).unwrap();
-        assert_eq!(config::parse(&text, |_| None).unwrap().zookeeper, None);
+        let text = node_config(Path::new("x"), &of(2, &[]), &all).unwrap();
+        let config = config::parse(&text, |_| None).unwrap();
+        assert_eq!(config.clients, BTreeMap::new());
     }
 
     #[test]
@@ -619,7 +651,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let ports = Ports {
-            zookeeper: port,
+            clients: BTreeMap::from([(FrontEnd::Zookeeper, port)]),
             peers: 0,
             console: 0,
         };

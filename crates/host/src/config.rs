@@ -1,7 +1,8 @@
 //! What a host is told at its start.
 
 use crate::HostError;
-use node::CoreConfig;
+use node::{CoreConfig, FrontEnd};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,8 +11,8 @@ use std::path::PathBuf;
 pub struct HostConfig {
     /// Data directory; made if missing.
     pub data: PathBuf,
-    /// Where ZooKeeper clients are served; `None` leaves the front end off.
-    pub zookeeper: Option<SocketAddr>,
+    /// Where clients are served; a front end without an address is off.
+    pub clients: BTreeMap<FrontEnd, SocketAddr>,
     /// Where other nodes reach this one.
     pub peers: SocketAddr,
     /// Where people are served over HTTP; `None` leaves it off.
@@ -38,7 +39,9 @@ impl Default for HostConfig {
     fn default() -> Self {
         Self {
             data: PathBuf::from("althing-data"),
-            zookeeper: Some(([127, 0, 0, 1], 2181).into()),
+            clients: FrontEnd::ALL
+                .map(|front| (front, ([127, 0, 0, 1], front.port()).into()))
+                .into(),
             peers: ([127, 0, 0, 1], 7401).into(),
             console: Some(([127, 0, 0, 1], 7400).into()),
             advertise: None,
@@ -75,16 +78,13 @@ impl HostConfig {
         if self.clients_max == 0 {
             return refuse("clients_max must be at least 1".into());
         }
-        let listeners = [
-            ("listen.zookeeper", self.zookeeper),
-            ("listen.peers", Some(self.peers)),
-            ("listen.console", self.console),
-        ];
+        let mut listeners = vec![("peers", self.peers)];
+        listeners.extend(self.clients.iter().map(|(front, at)| (front.key(), *at)));
+        listeners.extend(self.console.map(|at| ("console", at)));
         for (name, address) in listeners {
-            let Some(address) = address else { continue };
             if !address.ip().is_loopback() && !self.insecure {
                 return refuse(format!(
-                    "{name} = \"{address}\" is reachable from other machines, and there is no TLS yet: \
+                    "listen.{name} = \"{address}\" is reachable from other machines, and there is no TLS yet: \
                      anyone who can connect could read and change everything. Listen on 127.0.0.1, \
                      or write `insecure = true` in the configuration if the network is yours alone"
                 ));
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn binding_beyond_loopback_without_insecure_is_refused() {
         let mut config = HostConfig {
-            zookeeper: Some(([0, 0, 0, 0], 2181).into()),
+            clients: BTreeMap::from([(FrontEnd::Zookeeper, ([0, 0, 0, 0], 2181).into())]),
             ..HostConfig::default()
         };
         let message = config.check().unwrap_err().to_string();

@@ -29,7 +29,6 @@ use peers::Pause;
 use ports::Port;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -39,8 +38,10 @@ const READ_BYTES: usize = 64 << 10;
 const ADMIN_MAX: usize = 1_024;
 
 const WAKER: u64 = 0;
-const LISTENER: u64 = 1;
+/// Tokens from here to [`FIRST_SOCKET`] are those of the client ports.
+const FIRST_PORT: u64 = 1;
 const FIRST_SOCKET: u64 = 16;
+const _: () = assert!(FIRST_PORT + FrontEnd::ALL.len() as u64 <= FIRST_SOCKET);
 /// The token that wakes a core's thread.
 pub const WAKER_TOKEN: Token = Token(WAKER as usize);
 
@@ -60,10 +61,10 @@ pub struct CoreParts {
     pub mailbox: Mailbox,
     /// The disk threads of this core's lanes.
     pub disks: BTreeMap<LaneId, LaneDisk>,
-    /// The port for ZooKeeper clients, bound and not listening.
-    pub zookeeper: Option<Bound>,
-    /// Whether the port is shared with other cores.
-    pub shared_port: bool,
+    /// The ports for clients, bound and not listening.
+    pub ports: BTreeMap<FrontEnd, Bound>,
+    /// Whether the ports are shared with other cores.
+    pub shared_ports: bool,
     /// Client connections at a time.
     pub clients_max: usize,
 }
@@ -96,10 +97,8 @@ struct CoreThread {
     mail: Receiver<Mail>,
     mailbox: Mailbox,
     disks: BTreeMap<LaneId, LaneDisk>,
-    port: Port,
-    port_address: Option<SocketAddr>,
-    shared_port: bool,
-    accept_ready: bool,
+    ports: BTreeMap<FrontEnd, Port>,
+    shared_ports: bool,
     accept_paused: bool,
     clients_max: usize,
     refused_clients: u64,
@@ -133,10 +132,12 @@ impl CoreThread {
             mail: parts.mail,
             mailbox: parts.mailbox,
             disks: parts.disks,
-            port_address: parts.zookeeper.as_ref().map(Bound::address),
-            port: parts.zookeeper.map_or(Port::Off, Port::Bound),
-            shared_port: parts.shared_port,
-            accept_ready: false,
+            ports: parts
+                .ports
+                .into_iter()
+                .map(|(front, bound)| (front, Port::new(bound)))
+                .collect(),
+            shared_ports: parts.shared_ports,
             accept_paused: false,
             clients_max: parts.clients_max,
             refused_clients: 0,
@@ -223,7 +224,7 @@ impl CoreThread {
         let token = event.token().0 as u64;
         match token {
             WAKER => {}
-            LISTENER => self.accept_ready = true,
+            FIRST_PORT..FIRST_SOCKET => self.note_port(token),
             _ if self.outbound.contains_key(&token) => self.note_outbound(now, token, event),
             _ => {
                 let ended = event.is_read_closed() || event.is_error();
@@ -325,9 +326,7 @@ impl CoreThread {
                 self.inbound.remove(&stream.0);
             }
             Action::SendClient { client, bytes } => self.send_client(client, bytes),
-            Action::PauseClient { client, paused } => {
-                self.pause_client(client, paused);
-            }
+            Action::PauseClient { client, paused } => self.pause_client(client, paused),
             Action::CloseClient { client } => self.end_client(now, client),
             Action::Disk { lane, op } => match self.disks.get(&lane) {
                 Some(disk) => disk.submit(op),
@@ -338,8 +337,8 @@ impl CoreThread {
                     )));
                 }
             },
-            Action::OpenFrontEnd(FrontEnd::Zookeeper) => self.open_port(),
-            Action::CloseFrontEnd(front @ FrontEnd::Zookeeper) => self.close_port(front),
+            Action::OpenFrontEnd(front) => self.open_port(front),
+            Action::CloseFrontEnd(front) => self.close_port(front),
             Action::AdminReply { request, reply } => {
                 if let Some(waiting) = self.questions.remove(&request.0) {
                     // Who asked may have given up.

@@ -8,11 +8,11 @@ use crate::directory::{Directory, Lock};
 use crate::disk::LaneDisk;
 use crate::http::{Http, HttpConfig};
 use crate::mail::{Mail, Mailbox};
-use crate::sockets::{Bound, listen_error};
+use crate::sockets::{Bound, clients_error, listen_error};
 use crate::{HostError, limits, log};
 use base::{CoreId, LaneId};
 use mio::{Poll, Waker};
-use node::{AdminCommand, AdminReply, Core, CoreConfig, Status};
+use node::{AdminCommand, AdminReply, Core, CoreConfig, FrontEnd, Status};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -54,10 +54,10 @@ pub struct Running {
 }
 
 /// Where a node listens, with the ports that were given for port 0.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Addresses {
-    /// ZooKeeper clients.
-    pub zookeeper: Option<SocketAddr>,
+    /// Clients, of each front end that is served.
+    pub clients: BTreeMap<FrontEnd, SocketAddr>,
     /// Other nodes.
     pub peers: SocketAddr,
     /// People.
@@ -89,7 +89,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
     // Ports before the directory: a taken port leaves no trace.
     let peers = Bound::new(config.peers, false)
         .map_err(|error| listen_error(config.peers, "other nodes", "peers", &error))?;
-    let mut client_ports = bind_clients(&config)?;
+    let client_ports = bind_clients(&config)?;
     let console = config
         .console
         .map(|address| {
@@ -98,9 +98,12 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         })
         .transpose()?;
     let addresses = Addresses {
-        zookeeper: client_ports
+        clients: client_ports
             .first()
-            .and_then(|port| port.as_ref().map(Bound::address)),
+            .into_iter()
+            .flatten()
+            .map(|(front, bound)| (*front, bound.address()))
+            .collect(),
         peers: peers.address(),
         console: console
             .as_ref()
@@ -117,11 +120,11 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
     };
 
     let mut waiting = Vec::new();
-    for core in 0..config.cores {
+    for (core, ports) in (0..config.cores).zip(client_ports) {
         let poll = Poll::new().map_err(machine)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER_TOKEN).map_err(machine)?);
         let (sender, mail) = channel();
-        waiting.push((core, poll, mail, Mailbox::new(sender, waker)));
+        waiting.push((core, ports, poll, mail, Mailbox::new(sender, waker)));
     }
     let mailboxes: Vec<Mailbox> = waiting
         .iter()
@@ -131,7 +134,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
     let seeds = Entropy::open()?;
     let secret = seeds.secret()?;
     let node = directory.node(|| seeds.seed())?;
-    for (core, poll, mail, mailbox) in waiting {
+    for (core, ports, poll, mail, mailbox) in waiting {
         let mut disks = BTreeMap::new();
         let mut starts = Vec::new();
         for lane in (0..directory.lanes()).filter(|lane| lane % config.cores == core) {
@@ -159,8 +162,8 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
             mail,
             mailbox,
             disks,
-            zookeeper: client_ports[core as usize].take(),
-            shared_port: config.cores > 1,
+            ports,
+            shared_ports: config.cores > 1,
             clients_max: (clients_max / config.cores as usize).max(1),
         };
         let end = Ending {
@@ -201,7 +204,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
 impl Running {
     /// Where the node listens.
     pub fn addresses(&self) -> Addresses {
-        self.addresses
+        self.addresses.clone()
     }
 
     /// A way to stop it from another thread.
@@ -350,22 +353,22 @@ fn run_core(mut end: Ending, parts: CoreParts) {
     end.reason = Some(core_thread::run(parts));
 }
 
-/// One bound port a core, sharing the clients among them.
-fn bind_clients(config: &HostConfig) -> Result<Vec<Option<Bound>>, HostError> {
-    let Some(mut address) = config.zookeeper else {
-        return Ok((0..config.cores).map(|_| None).collect());
-    };
-    let fault = |error| listen_error(address, "ZooKeeper clients", "zookeeper", &error);
-    if config.cores > 1 {
-        // A shared binding succeeds beside another process's shared one: try alone first.
-        Bound::new(address, false).map_err(fault)?;
-    }
-    let mut ports = Vec::new();
-    for _ in 0..config.cores {
-        let port = Bound::new(address, config.cores > 1)
-            .map_err(|error| listen_error(address, "ZooKeeper clients", "zookeeper", &error))?;
-        address = port.address();
-        ports.push(Some(port));
+/// For each core a bound port of each front end; the cores share its clients.
+fn bind_clients(config: &HostConfig) -> Result<Vec<BTreeMap<FrontEnd, Bound>>, HostError> {
+    let shared = config.cores > 1;
+    let mut ports: Vec<BTreeMap<_, _>> = (0..config.cores).map(|_| BTreeMap::new()).collect();
+    for (&front, &wanted) in &config.clients {
+        let fault = |error: io::Error| clients_error(wanted, front, &error);
+        if shared {
+            // A shared binding succeeds beside another process's shared one: try alone first.
+            Bound::new(wanted, false).map_err(fault)?;
+        }
+        let mut address = wanted;
+        for ports in &mut ports {
+            let bound = Bound::new(address, shared).map_err(fault)?;
+            address = bound.address();
+            ports.insert(front, bound);
+        }
     }
     Ok(ports)
 }

@@ -1,6 +1,7 @@
 //! Listening sockets: bound early, so that a taken port fails at once, and opened when a core says so.
 
 use crate::HostError;
+use node::FrontEnd;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -48,6 +49,12 @@ impl Bound {
         self.socket.set_nonblocking(true)?;
         Ok(self.socket.into())
     }
+}
+
+/// As [`listen_error`], for the clients of a front end.
+pub fn clients_error(address: SocketAddr, front: FrontEnd, error: &io::Error) -> HostError {
+    let who = format!("{} clients", front.name());
+    listen_error(address, &who, front.key(), error)
 }
 
 /// Says which option moves a port that is taken.
@@ -102,7 +109,7 @@ mod tests {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap();
         let error = Bound::new(address, false).unwrap_err();
-        let text = listen_error(address, "ZooKeeper clients", "zookeeper", &error).to_string();
+        let text = clients_error(address, FrontEnd::Zookeeper, &error).to_string();
         assert!(text.contains(&address.to_string()));
         assert!(text.contains("--port-offset") && text.contains("listen.zookeeper"));
     }

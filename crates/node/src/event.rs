@@ -49,8 +49,34 @@ pub struct Hello {
 /// A protocol spoken to clients.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum FrontEnd {
-    /// ZooKeeper's, on 2181.
+    /// ZooKeeper's.
     Zookeeper,
+}
+
+impl FrontEnd {
+    /// All of them, in the order in which people see them.
+    pub const ALL: [Self; 1] = [Self::Zookeeper];
+
+    /// The word for it in configuration keys and flags, as in `listen.zookeeper`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Zookeeper => "zookeeper",
+        }
+    }
+
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zookeeper => "ZooKeeper",
+        }
+    }
+
+    /// The port that its clients expect.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Zookeeper => 2181,
+        }
+    }
 }
 
 /// What can happen to a core.

@@ -18,7 +18,13 @@ const CLIENT_OUT_BYTES_MAX: usize = 16 << 20;
 const LINGER_US: u64 = 2_000_000;
 
 impl CoreThread {
-    pub(super) fn add_client(&mut self, now: Now, mut socket: TcpStream, address: SocketAddr) {
+    pub(super) fn add_client(
+        &mut self,
+        now: Now,
+        front: FrontEnd,
+        mut socket: TcpStream,
+        address: SocketAddr,
+    ) {
         if self.clients.len() >= self.clients_max {
             self.refused_clients += 1;
             if self.refused_clients.is_power_of_two() {
@@ -39,7 +45,7 @@ impl CoreThread {
             token,
             Client {
                 socket,
-                front: FrontEnd::Zookeeper,
+                front,
                 out: Outgoing::default(),
                 ready: Readiness::default(),
                 dirty: false,
@@ -51,7 +57,7 @@ impl CoreThread {
             now,
             Event::ClientOpened {
                 client: ClientId(token),
-                front: FrontEnd::Zookeeper,
+                front,
                 address: address.ip().to_canonical().to_string(),
             },
         );

@@ -9,6 +9,7 @@ use mio::Waker;
 use node::CoreConfig;
 use node::{ClientId, Hello};
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
@@ -31,8 +32,15 @@ fn thread() -> CoreThread {
         mail,
         mailbox: Mailbox::new(sender, waker),
         disks: BTreeMap::new(),
-        zookeeper: Some(Bound::new(([127, 0, 0, 1], 0).into(), false).unwrap()),
-        shared_port: false,
+        ports: FrontEnd::ALL
+            .map(|front| {
+                (
+                    front,
+                    Bound::new(([127, 0, 0, 1], 0).into(), false).unwrap(),
+                )
+            })
+            .into(),
+        shared_ports: false,
         clients_max: 2,
     })
 }
@@ -130,9 +138,9 @@ fn failed_dial_is_told() {
 }
 
 fn connect(thread: &mut CoreThread) -> (std::net::TcpStream, u64) {
-    thread.open_port();
+    thread.open_port(FrontEnd::Zookeeper);
     let before: Vec<u64> = thread.clients.keys().copied().collect();
-    let stream = std::net::TcpStream::connect(thread.port_address.unwrap()).unwrap();
+    let stream = std::net::TcpStream::connect(thread.ports[&FrontEnd::Zookeeper].address).unwrap();
     let token = until(thread, |thread| {
         thread
             .clients
@@ -215,7 +223,8 @@ fn clients_beyond_the_cap_are_turned_away_and_a_closed_port_refuses() {
     let mut thread = thread();
     let (_first, _) = connect(&mut thread);
     let (_second, _) = connect(&mut thread);
-    let mut third = std::net::TcpStream::connect(thread.port_address.unwrap()).unwrap();
+    let mut third =
+        std::net::TcpStream::connect(thread.ports[&FrontEnd::Zookeeper].address).unwrap();
     third.set_nonblocking(true).unwrap();
     until(&mut thread, |_| {
         matches!(third.read(&mut [0]), Ok(0)).then_some(())
@@ -225,8 +234,8 @@ fn clients_beyond_the_cap_are_turned_away_and_a_closed_port_refuses() {
     thread.close_port(FrontEnd::Zookeeper);
     assert!(thread.clients.is_empty());
     assert_eq!(thread.events.len(), 2);
-    let address = thread.port_address.unwrap();
+    let address = thread.ports[&FrontEnd::Zookeeper].address;
     assert!(std::net::TcpStream::connect(address).is_err());
-    thread.open_port();
+    thread.open_port(FrontEnd::Zookeeper);
     std::net::TcpStream::connect(address).unwrap();
 }
