@@ -74,6 +74,9 @@ impl Directory {
         directory
             .remove_parts()
             .map_err(|e| fault("remove unfinished files from", root, &e))?;
+        directory
+            .sync_entries()
+            .map_err(|e| fault("sync the folders of", root, &e))?;
         Ok((directory, lock))
     }
 
@@ -255,16 +258,23 @@ impl Directory {
 
     fn make(root: &Path, version: &Version) -> io::Result<()> {
         for lane in 0..version.lanes {
-            let folder = root.join(format!("lane-{lane}"));
-            fs::create_dir_all(&folder)?;
-            File::open(&folder)?.sync_all()?;
+            fs::create_dir_all(root.join(format!("lane-{lane}")))?;
         }
         let text = format!("format = {}\nlanes = {}\n", version.format, version.lanes);
-        write_whole(root, "VERSION", &text)?;
-        // The directory's own entry, too.
-        match root.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => File::open(".")?.sync_all(),
+        write_whole(root, "VERSION", &text)
+    }
+
+    /// Makes durable that everything found here exists, the directory itself too: a process that ended
+    /// between making a file and syncing its folder left an entry that a loss of power would take. From
+    /// here on only files made in this run need their folder synced.
+    fn sync_entries(&self) -> io::Result<()> {
+        for lane in 0..self.lanes {
+            sync_folder(&self.folder(LaneId(lane)))?;
+        }
+        sync_folder(&self.root)?;
+        match self.root.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+            _ => sync_folder(Path::new(".")),
         }
     }
 
@@ -289,7 +299,25 @@ fn write_whole(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(part, folder.join(name))?;
-    File::open(folder)?.sync_all()
+    sync_folder(folder)
+}
+
+/// Makes the entries of a folder durable: which files are in it, under which names.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    SYNCED.with_borrow_mut(|synced| synced.push(path.to_owned()));
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+thread_local! {
+    static SYNCED: std::cell::RefCell<Vec<PathBuf>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Folders that this thread has synced since it last asked.
+#[cfg(test)]
+pub fn take_synced() -> Vec<PathBuf> {
+    SYNCED.take()
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> HostError {
@@ -391,6 +419,17 @@ mod tests {
         let start = again.read_lane(lane).unwrap();
         assert_eq!(start.snapshots, [FileId::Snapshot(ShardId(1), 255)]);
         assert_eq!(start.identity.as_deref(), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn entries_that_an_ended_process_left_are_durable_before_they_are_read() {
+        let (root, directory) = test_directory("entries");
+        let lane = directory.folder(LaneId(0));
+        fs::write(directory.path(LaneId(0), FileId::Segment(1)), "x").unwrap();
+        take_synced();
+        Directory::open(&root.0, None).unwrap();
+        let parent = root.0.parent().unwrap().to_owned();
+        assert_eq!(take_synced(), [lane, root.0.clone(), parent]);
     }
 
     #[test]

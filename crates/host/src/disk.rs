@@ -6,7 +6,7 @@
 //!
 //! Adjacent syncs of one file that wait in the queue become one; all their tickets are reported after it.
 
-use crate::directory::Directory;
+use crate::directory::{Directory, sync_folder};
 use crate::mail::{Mail, Mailbox};
 use base::LaneId;
 use bytes::Bytes;
@@ -158,7 +158,7 @@ fn synced_again(file: FileId, rest: &[DiskOp]) -> bool {
 struct Open {
     file: File,
     dirty: bool,
-    /// Made by us, and its directory entry not yet synced.
+    /// Made in this run, and its directory entry not yet synced. Entries found at the start were synced then.
     new: bool,
     /// Bytes that the file has on disk, the zeros ahead of what was written among them.
     filled: u64,
@@ -264,7 +264,7 @@ impl Files {
         let outcome = self.opened(file).and_then(|open| {
             open.file.sync_data()?;
             if open.new {
-                File::open(folder)?.sync_all()?;
+                sync_folder(&folder)?;
             }
             open.dirty = false;
             open.new = false;
@@ -289,8 +289,8 @@ impl Files {
         self.forget(from);
         self.forget(to);
         let folder = self.directory.folder(self.lane);
-        let outcome = std::fs::rename(self.path(from), self.path(to))
-            .and_then(|()| File::open(folder)?.sync_all());
+        let outcome =
+            std::fs::rename(self.path(from), self.path(to)).and_then(|()| sync_folder(&folder));
         match outcome {
             Ok(()) => DiskResult::Done(Bytes::new()),
             Err(error) => self.describe("rename", from, &error),
@@ -371,7 +371,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::test_directory;
+    use crate::directory::{take_synced, test_directory};
     use base::ShardId;
     use mio::{Poll, Token, Waker};
     use std::sync::Arc;
@@ -505,6 +505,30 @@ mod tests {
         let content = std::fs::read(rig.directory.path(LaneId(0), two)).unwrap();
         assert_eq!((content[0], content.len() as u64), (b'y', FILL_BYTES));
         assert!(content[1..].iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn folder_is_synced_with_the_first_sync_of_a_file_made_in_this_run_and_not_again() {
+        let (_root, directory) = test_directory("entry");
+        let lane = LaneId(0);
+        let (found, made) = (FileId::Segment(1), FileId::Segment(2));
+        std::fs::write(directory.path(lane, found), "left by an earlier run").unwrap();
+        let folder = directory.folder(lane);
+        let mut files = Files::new(directory, lane);
+        take_synced();
+        for (file, synced) in [
+            (found, vec![]),
+            (made, vec![folder]),
+            (made, vec![]),
+            (found, vec![]),
+        ] {
+            files.write(file, 0, b"x");
+            assert_eq!(take_synced(), [] as [PathBuf; 0]);
+            assert_eq!(files.sync(file), DiskResult::Done(Bytes::new()));
+            assert_eq!(take_synced(), synced);
+            // As if it had been closed to make room for others.
+            files.open.clear();
+        }
     }
 
     #[test]
