@@ -428,6 +428,54 @@ def test_metrics_parse_and_count(one):
     assert buckets == sorted(buckets), "histogram buckets go down"
 
 
+def test_disk_nearly_full_refuses_what_adds_and_says_so_everywhere(tmp_path_factory):
+    cluster = Cluster(1, tmp_path_factory.mktemp("disk"), disk_free_min_percent=0)
+    server = cluster[0]
+
+    def restart(percent):
+        """With 100 every disk is nearly full, with 0 none ever is."""
+        assert server.terminate() == 0
+        server.options["disk_free_min_percent"] = percent
+        server.write_config()
+        server.start()
+        cluster.wait_ready()
+
+    try:
+        cluster.start()
+        with Raw(server.address).connect() as raw:
+            for path in ("/keep", "/doomed"):
+                raw.create(path, b"x")
+            raw.close()
+        restart(100)
+        eventually(lambda: server.status()[0]["additions_refused"])
+        with Raw(server.address).connect() as raw:
+            assert raw.call(z.CREATE, z.create_body("/new")).err == z.SYSTEM_ERROR
+            assert raw.call(z.SET_DATA, z.s("/keep") + z.buf(b"y") + z.i32(-1)).err == z.SYSTEM_ERROR
+            parts = [(z.DELETE, z.s("/keep") + z.i32(-1)), (z.CREATE, z.create_body("/new"))]
+            assert raw.call(z.MULTI, z.multi_body(parts)).err == z.SYSTEM_ERROR
+            assert raw.get("/keep")[0] == b"x"
+            assert raw.delete("/doomed") == z.OK
+            assert raw.ping() == z.OK
+            assert raw.close() == z.OK
+        console = ("--console", server.console_address)
+        assert "nearly full" in refused("tree", "create", "/new", "x", "--server", server.address)
+        assert "writes that add data are refused" in good("cluster", "status", *console)
+        assert "disk nearly full" in server.http("/")[1]
+        assert "the disk is nearly full" in server.log.read_text()
+        assert server.http("/readyz")[0] == 200
+        metrics = server.http("/metrics")[1].splitlines()
+        assert "althing_disk_low 1" in metrics and "althing_additions_refused 1" in metrics
+
+        restart(0)
+        with Raw(server.address).connect() as raw:
+            assert raw.create("/new", b"x") == "/new"
+            raw.close()
+        assert "althing_disk_low 0" in server.http("/metrics")[1].splitlines()
+        assert "disk nearly full" not in server.http("/")[1]
+    finally:
+        cluster.end()
+
+
 def test_serve_stops_in_order_when_asked(tmp_path_factory):
     cluster = Cluster(1, tmp_path_factory.mktemp("stop"))
     try:

@@ -123,6 +123,22 @@ fn describe(statuses: &[Status]) -> String {
             status.core, status.waiting_for
         ));
     }
+    let low: Vec<&str> = (first.members.iter())
+        .filter(|member| member.disk_low)
+        .map(|member| member.address.as_str())
+        .collect();
+    if !low.is_empty() {
+        let refused = statuses.iter().any(|status| status.additions_refused);
+        out.push_str(&format!(
+            "disk nearly full at {}: {}\n",
+            low.join(", "),
+            if refused {
+                "writes that add data are refused"
+            } else {
+                "a majority has room, all writes are taken"
+            }
+        ));
+    }
     let members: Vec<Vec<String>> = first
         .members
         .iter()

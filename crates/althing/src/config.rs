@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Every key, as it is written with dots; also the names that a typo is compared with, and the
 /// environment variables (`listen.peers` is `ALTHING_LISTEN_PEERS`).
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "data",
     "advertise",
     "initial_members",
@@ -19,6 +19,7 @@ const KEYS: [&str; 20] = [
     "lanes",
     "insecure",
     "clients_max",
+    "disk_free_min_percent",
     "console_hosts",
     "superuser_digest",
     "data_bytes_max",
@@ -47,6 +48,7 @@ struct File {
     #[serde(default)]
     insecure: bool,
     clients_max: Option<usize>,
+    disk_free_min_percent: Option<u8>,
     #[serde(default)]
     console_hosts: Vec<String>,
     superuser_digest: Option<String>,
@@ -253,6 +255,7 @@ fn build(file: File) -> Result<HostConfig, String> {
         };
         clients.extend(or_off(front.key(), value, front.port())?.map(|at| (front, at)));
     }
+    let defaults = HostConfig::default();
     let config = HostConfig {
         data: file.data,
         clients,
@@ -263,9 +266,10 @@ fn build(file: File) -> Result<HostConfig, String> {
         cores: file.cores,
         lanes: file.lanes,
         insecure: file.insecure,
-        clients_max: file
-            .clients_max
-            .unwrap_or(HostConfig::default().clients_max),
+        clients_max: file.clients_max.unwrap_or(defaults.clients_max),
+        disk_free_min_percent: file
+            .disk_free_min_percent
+            .unwrap_or(defaults.disk_free_min_percent),
         console_hosts: file.console_hosts,
         core,
     };
@@ -418,6 +422,7 @@ tick_ms = 20
         for (text, wanted) in [
             ("", "`data` is missing"),
             ("data = 5", "line 1"),
+            ("data = 'x'\ndisk_free_min_percent = 101", "from 0 to 100"),
             ("data = 'x'\n[listen]\npeers = 'localhost'", "listen.peers"),
             ("data = 'x'\n[raft]\ntick_ms = 0", "raft.tick_ms"),
             ("data = 'x'\n[raft]\nelection_ticks = 4", "heartbeat_ticks"),

@@ -354,6 +354,9 @@ pub fn explain(number: i32, path: &str) -> String {
         ErrorCode::Unimplemented => "the server does not do that",
         ErrorCode::MarshallingError => "the server could not read the request",
         ErrorCode::NoWatcher => "there is no such watch",
+        ErrorCode::SystemError => {
+            "the server cannot do that now: its disks are nearly full (see its console)"
+        }
         ErrorCode::RuntimeInconsistency => "another part of the request failed",
     };
     format!("{path}: {text}")

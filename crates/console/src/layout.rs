@@ -1,6 +1,6 @@
 //! What all pages share: head, navigation, and the style.
 
-use crate::text::span_ms;
+use crate::text::{bytes, span_ms};
 use crate::{Page, View};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -49,8 +49,34 @@ pub fn page(page: Page, view: &View<'_>, body: &Markup) -> Markup {
                             p.notice { strong { (status.phase) } " " (status.waiting_for) }
                         }
                     }
+                    (space(view))
                     (body)
                 }
+            }
+        }
+    }
+}
+
+/// What is to be said of disks that are nearly full.
+fn space(view: &View<'_>) -> Markup {
+    let refused = view.statuses.iter().any(|s| s.additions_refused);
+    let low: Vec<String> = (view.statuses.first().into_iter())
+        .flat_map(|status| (status.members.iter()).map(move |member| (status.disk, member)))
+        .filter(|(_, member)| member.disk_low)
+        .map(|(disk, member)| {
+            let (free, all) = (bytes(disk.free_bytes), bytes(disk.total_bytes));
+            match member.this_node {
+                true => format!("this node ({free} of {all} free)"),
+                false => member.address.clone(),
+            }
+        })
+        .collect();
+    html! {
+        @if !low.is_empty() {
+            p.notice {
+                strong { "disk nearly full" } " at " (low.join(", ")) ": "
+                @if refused { "writes that add data are refused; reads and deletes go on." }
+                @else { "a majority has room, all writes are taken." }
             }
         }
     }

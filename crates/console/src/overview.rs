@@ -69,6 +69,9 @@ pub fn body(view: &View<'_>) -> Markup {
             (figure("Received", bytes(sum(|c| c.bytes_in)), "from clients"))
             (figure("Sent", bytes(sum(|c| c.bytes_out)), "to clients"))
             (figure("Journal", bytes(sum(|c| c.journal_bytes)), &format!("{} syncs", count(sum(|c| c.syncs)))))
+            @if let Some(status) = first.filter(|s| s.disk.total_bytes > 0) {
+                (figure("Disk free", bytes(status.disk.free_bytes), &format!("of {}", bytes(status.disk.total_bytes))))
+            }
             (figure("Elections won", count(sum(|c| c.elections_won)), "by replicas here"))
             (figure("Sessions expired", count(sum(|c| c.sessions_expired)), &format!("{} opened here", count(sum(|c| c.sessions_opened)))))
             (figure("Malformed frames", count(sum(|c| c.malformed)), "connections closed"))

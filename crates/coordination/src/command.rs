@@ -204,6 +204,25 @@ pub enum TreeOp {
     },
 }
 
+impl Command {
+    /// True for what may leave the tree larger than it was; false for what frees, or is needed to free.
+    pub fn adds(&self) -> bool {
+        let adds = |op: &TreeOp| match op {
+            TreeOp::Create { .. } | TreeOp::SetData { .. } | TreeOp::SetAcl { .. } => true,
+            TreeOp::Delete { .. } | TreeOp::Check { .. } => false,
+        };
+        match self {
+            Self::Write(op) => adds(op),
+            Self::Multi(ops) => ops.iter().any(adds),
+            Self::OpenSession { .. }
+            | Self::AttachSession { .. }
+            | Self::CloseSession
+            | Self::ExpireSession { .. }
+            | Self::Reap { .. } => false,
+        }
+    }
+}
+
 impl Unit {
     /// The byte form, as it stands in the log.
     pub fn encode(&self) -> Vec<u8> {

@@ -35,6 +35,8 @@ pub struct Stat {
 /// Why a request was refused; the same on every replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorCode {
+    /// The server cannot do that now. Never the outcome of applying: a home says it of what it did not propose.
+    SystemError,
     /// A part of a multi that was not reached or was rolled back.
     RuntimeInconsistency,
     /// The request cannot be read as what its opcode says.

@@ -29,6 +29,8 @@ pub struct HostConfig {
     pub insecure: bool,
     /// Most client connections of the whole node at a time.
     pub clients_max: usize,
+    /// Data are not added while less of a disk is free, in percent from 0 (never refused) to 100.
+    pub disk_free_min_percent: u8,
     /// Host names, besides `localhost` and IP addresses, under which the console may be asked.
     pub console_hosts: Vec<String>,
     /// What the cores are told; the host fills in core, cores, lanes, address, members, identity, seed and secret.
@@ -50,6 +52,7 @@ impl Default for HostConfig {
             lanes: None,
             insecure: false,
             clients_max: 60_000,
+            disk_free_min_percent: 5,
             console_hosts: Vec::new(),
             core: CoreConfig::default(),
         }
@@ -77,6 +80,12 @@ impl HostConfig {
         }
         if self.clients_max == 0 {
             return refuse("clients_max must be at least 1".into());
+        }
+        if self.disk_free_min_percent > 100 {
+            return refuse(format!(
+                "disk_free_min_percent = {} must be from 0 to 100",
+                self.disk_free_min_percent
+            ));
         }
         let mut listeners = vec![("peers", self.peers)];
         listeners.extend(self.clients.iter().map(|(front, at)| (front.key(), *at)));

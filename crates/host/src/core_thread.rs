@@ -265,6 +265,7 @@ impl CoreThread {
                         result,
                     },
                 ),
+                Mail::DiskSpace(space) => self.core.handle(now, Event::DiskSpace(space)),
                 Mail::Admin { command, reply } => {
                     if self.questions.len() >= ADMIN_MAX {
                         self.questions.retain(|_, reply| !reply.is_closed());

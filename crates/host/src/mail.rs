@@ -3,7 +3,7 @@
 use base::LaneId;
 use journal::{DiskResult, Ticket};
 use mio::Waker;
-use node::{AdminCommand, AdminReply, Hello};
+use node::{AdminCommand, AdminReply, DiskSpace, Hello};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -19,6 +19,8 @@ pub enum Mail {
         /// How.
         result: DiskResult,
     },
+    /// The room on the node's disks was measured.
+    DiskSpace(DiskSpace),
     /// People ask.
     Admin {
         /// What.

@@ -67,6 +67,32 @@ pub fn render(statuses: &[Status]) -> String {
         "Seconds since the node started.",
         uptime as f64 / 1e6,
     );
+    let refused = statuses.iter().any(|s| s.additions_refused);
+    out.gauge(
+        "althing_additions_refused",
+        "1 while writes that add data are refused because disks are nearly full.",
+        u64::from(refused),
+    );
+    if let Some(disk) = (statuses.iter())
+        .map(|s| s.disk)
+        .find(|d| d.total_bytes > 0)
+    {
+        out.gauge(
+            "althing_disk_low",
+            "1 when less of this node's disk is free than `disk_free_min_percent`.",
+            u64::from(disk.low),
+        );
+        out.gauge(
+            "althing_disk_free_bytes",
+            "Bytes free on this node's disk.",
+            disk.free_bytes,
+        );
+        out.gauge(
+            "althing_disk_bytes",
+            "Bytes that this node's disk holds, free or used.",
+            disk.total_bytes,
+        );
+    }
     if let Some(status) = statuses.first() {
         out.family("althing_info", "gauge", "Always 1; what runs here.");
         out.line(

@@ -9,6 +9,7 @@ use crate::disk::LaneDisk;
 use crate::http::{Http, HttpConfig};
 use crate::mail::{Mail, Mailbox};
 use crate::sockets::{Bound, clients_error, listen_error};
+use crate::space::SpaceGuard;
 use crate::{HostError, limits, log};
 use base::{CoreId, LaneId};
 use mio::{Poll, Waker};
@@ -49,6 +50,7 @@ pub struct Running {
     stop: StopHandle,
     acceptor: Option<Acceptor>,
     http: Option<Http>,
+    space: Option<SpaceGuard>,
     addresses: Addresses,
     _lock: Lock,
 }
@@ -189,6 +191,8 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
             Http::start(listener, mailboxes.clone(), http).map_err(machine)
         })
         .transpose()?;
+    let least = config.disk_free_min_percent;
+    let space = SpaceGuard::start(&directory, least, mailboxes.clone()).map_err(machine)?;
     Ok(Running {
         mailboxes,
         cores,
@@ -196,6 +200,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         stop: StopHandle { ends: ended },
         acceptor: Some(acceptor),
         http,
+        space: Some(space),
         addresses,
         _lock: lock,
     })
@@ -231,6 +236,7 @@ impl Running {
             End::Core(None) => Ok(()),
         };
         self.http = None;
+        self.space = None;
         self.acceptor = None;
         for mailbox in &self.mailboxes {
             mailbox.send(Mail::Stop);

@@ -149,6 +149,11 @@ impl Trace {
                 self.head(at_us, place, 10);
                 self.number(request.0);
             }
+            Event::DiskSpace(space) => {
+                self.head(at_us, place, 11);
+                self.number(space.free_bytes);
+                self.number(u64::from(space.low));
+            }
         }
         if self.text && !matches!(event, Event::Tick) {
             self.line(at_us, place, &format!("<- {event:?}"));

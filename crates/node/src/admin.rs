@@ -112,8 +112,23 @@ pub struct Status {
     pub shards: Vec<ShardStatus>,
     /// The coordination store on this node, when the core holds it.
     pub tree: Option<TreeStatus>,
+    /// Room on this node's disks.
+    pub disk: DiskSpace,
+    /// True while writes that add data are refused here because disks are nearly full.
+    pub additions_refused: bool,
     /// Counters since start.
     pub counters: Counters,
+}
+
+/// Room on the disk of a data directory; of the fullest one where lanes have disks of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DiskSpace {
+    /// Bytes that may still be written. Both are 0 while nothing was measured.
+    pub free_bytes: u64,
+    /// Bytes that the disk holds.
+    pub total_bytes: u64,
+    /// True when so little is free that data must not be added.
+    pub low: bool,
 }
 
 /// A member of the cluster.
@@ -133,6 +148,8 @@ pub struct MemberStatus {
     pub clock_offset_ms: i64,
     /// True for this node.
     pub this_node: bool,
+    /// So little of its disk is free that data must not be added.
+    pub disk_low: bool,
     /// Suspicion level of the φ-accrual detector.
     pub phi: f64,
 }

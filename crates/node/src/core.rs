@@ -11,6 +11,7 @@ use crate::frame::Frame;
 use crate::lane::Lane;
 use crate::peers::{Peers, core_of, lane_of};
 use crate::replicas::Replicas;
+use crate::space::Space;
 use crate::zookeeper::{Ask, Context, Zookeeper};
 use base::{ClusterId, CoreAddress, CoreId, LaneId, NodeId, Now, ReplicaId, Rng, ShardId};
 use bytes::Bytes;
@@ -126,6 +127,7 @@ pub struct Core {
     pub(crate) actions: VecDeque<Action>,
     pub(crate) asks: Vec<Ask>,
     pub(crate) stopped: bool,
+    pub(crate) space: Space,
     /// Nodes of other clusters whose streams were refused.
     pub(crate) refused: BTreeSet<(String, ClusterId)>,
     pub(crate) timers: Timers,
@@ -185,6 +187,7 @@ impl Core {
             actions: VecDeque::new(),
             asks: Vec::new(),
             stopped: false,
+            space: Space::default(),
             refused: BTreeSet::new(),
             empty_tree: Coordination::new(),
             timers: Timers {
@@ -242,6 +245,7 @@ impl Core {
                 ticket,
                 result,
             } => self.disk_done(now, lane, ticket, &result),
+            Event::DiskSpace(space) => self.disk_measured(space),
             Event::Admin { request, command } => self.admin(now, request, command),
         }
     }

@@ -3,7 +3,7 @@
 //! This is the whole boundary between the product and the world; the host and the lab both stand on
 //! its other side.
 
-use crate::admin::{AdminCommand, AdminReply};
+use crate::admin::{AdminCommand, AdminReply, DiskSpace};
 use base::{ClusterId, CoreAddress, CoreId, LaneId};
 use bytes::Bytes;
 use journal::{DiskOp, DiskResult, Ticket};
@@ -139,6 +139,8 @@ pub enum Event {
         /// How.
         result: DiskResult,
     },
+    /// The room on this node's disks was measured. Sent every few seconds.
+    DiskSpace(DiskSpace),
     /// People ask something. Always answered by [`Action::AdminReply`].
     Admin {
         /// To be named in the reply.

@@ -28,6 +28,8 @@ pub enum Frame {
         sent_us: u64,
         /// The answerer's wall clock, milliseconds.
         wall_ms: i64,
+        /// The answerer's disk is nearly full.
+        disk_low: bool,
     },
     /// A raft message for the replica named in it, on the node named here.
     Raft {
@@ -172,8 +174,10 @@ impl Frame {
                 from,
                 sent_us,
                 wall_ms,
+                disk_low,
             } => {
                 w.u8(2).u64(from.0).u64(*sent_us).i64(*wall_ms);
+                w.bool(*disk_low);
             }
             Self::Raft {
                 shard,
@@ -269,6 +273,7 @@ impl Frame {
                 from: NodeId(r.u64()?),
                 sent_us: r.u64()?,
                 wall_ms: r.i64()?,
+                disk_low: r.bool()?,
             },
             3 => {
                 let shard = ShardId(r.u64()?);
@@ -432,6 +437,7 @@ mod tests {
                 from: to,
                 sent_us: 5,
                 wall_ms: -6,
+                disk_low: true,
             },
             Frame::Raft {
                 shard,

@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
 //! (shards and lanes), `formation` (how a node comes to be of a cluster), `zookeeper` (the front end),
-//! `people` (status and orders).
+//! `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
 pub mod core;
@@ -16,9 +16,10 @@ mod lane;
 mod peers;
 mod people;
 mod replicas;
+mod space;
 mod turn;
 mod zookeeper;
 
 pub use crate::core::{Core, CoreConfig, LaneStart};
-pub use admin::{AdminCommand, AdminReply, Status};
+pub use admin::{AdminCommand, AdminReply, DiskSpace, Status};
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};

@@ -172,6 +172,8 @@ impl Core {
             members: self.member_statuses(now),
             shards: self.replicas.iter().map(|s| self.shard_status(s)).collect(),
             tree: self.tree_status(),
+            disk: self.space.own,
+            additions_refused: self.zookeeper.refuses_additions,
             counters: {
                 let mut counters = self.counters.clone();
                 counters.journal_bytes =
@@ -230,6 +232,7 @@ impl Core {
                     silent_ms: silent_us.filter(|_| !this_node).unwrap_or(0) / 1000,
                     clock_offset_ms: self.peers.clocks.offset_ms(node.0).unwrap_or(0),
                     this_node,
+                    disk_low: self.disk_is_low(*node),
                     phi: if this_node {
                         0.0
                     } else {

@@ -17,7 +17,7 @@ const RECONCILE_US: u64 = 50_000;
 const SEEK_US: u64 = 100_000;
 const REAP_US: u64 = 1_000_000;
 const TELL_US: u64 = 500_000;
-const HAND_OVER_US: u64 = 5_000_000;
+pub(crate) const HAND_OVER_US: u64 = 5_000_000;
 /// Sessions expired per turn; the rest follow in the next.
 const EXPIRED_MAX: usize = 1_000;
 /// A leader whose clock is further than this from the median hands over, in milliseconds.
@@ -59,6 +59,7 @@ impl Core {
         self.expire(now);
         self.reap(now);
         self.check_clock(now);
+        self.check_space(now);
         self.update_front_end();
         self.update_mode();
         let contact_us = self.contact_us;
@@ -314,6 +315,7 @@ impl Core {
             if !self.leaves_tree(node) {
                 self.propose_meta(&CatalogCommand::Forget { node });
                 self.peers.forget(node);
+                self.heard_of_disk(node, false);
             }
         }
     }
@@ -457,6 +459,7 @@ impl Core {
                     from: self.me.node,
                     sent_us,
                     wall_ms: now.wall_ms,
+                    disk_low: self.space.own.low,
                 };
                 self.send(Endpoint { address, core }, &pong);
             }
@@ -464,7 +467,9 @@ impl Core {
                 from,
                 sent_us,
                 wall_ms,
+                disk_low,
             } => {
+                self.heard_of_disk(from, disk_low);
                 self.peers.detector.heard(from.0, now.mono_us);
                 let sent = Now {
                     mono_us: sent_us,

@@ -20,8 +20,8 @@ use base::{CoreAddress, Now, SessionId};
 use bytes::Bytes;
 use coordination::watches::Watches;
 use coordination::{
-    AttachRefusal, Command, Coordination, Envelope, Event, Origin, Output, Principal, Reply,
-    SessionEnd, Unit,
+    AttachRefusal, Command, Coordination, Envelope, ErrorCode, Event, Origin, Output, Principal,
+    Reply, SessionEnd, Unit,
 };
 use sha1::Digest;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -88,6 +88,8 @@ pub struct Zookeeper {
     late_events: Vec<Event>,
     /// For the four-letter words: `leader`, `follower`, `observer`, `standalone`.
     pub mode: &'static str,
+    /// True while disks are too full for writes that add data.
+    pub refuses_additions: bool,
 }
 
 impl Zookeeper {
@@ -115,6 +117,7 @@ impl Zookeeper {
             fired: Vec::new(),
             late_events: Vec::new(),
             mode: "follower",
+            refuses_additions: false,
         }
     }
 
@@ -450,6 +453,11 @@ impl Zookeeper {
             }
         };
         cx.counters.writes += 1;
+        if self.refuses_additions && command.adds() {
+            let error = ErrorCode::SystemError;
+            let kind = PendingKind::Local(Box::new(Request::Refused { error }));
+            return self.enqueue(cx, id, xid, kind);
+        }
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };

@@ -55,6 +55,7 @@ impl std::error::Error for ProtocolError {}
 /// The protocol's number of an error; success is 0.
 pub fn error_number(error: ErrorCode) -> i32 {
     match error {
+        ErrorCode::SystemError => -1,
         ErrorCode::RuntimeInconsistency => -2,
         ErrorCode::MarshallingError => -5,
         ErrorCode::Unimplemented => -6,
@@ -76,6 +77,7 @@ pub fn error_number(error: ErrorCode) -> i32 {
 /// The error of a number, if it is one that this server sends.
 pub fn error_code(number: i32) -> Option<ErrorCode> {
     Some(match number {
+        -1 => ErrorCode::SystemError,
         -2 => ErrorCode::RuntimeInconsistency,
         -5 => ErrorCode::MarshallingError,
         -6 => ErrorCode::Unimplemented,
@@ -102,7 +104,7 @@ mod tests {
     #[test]
     fn every_number_names_its_error_and_no_other() {
         let known: Vec<i32> = (-200..10).filter(|n| error_code(*n).is_some()).collect();
-        assert_eq!(known.len(), 15);
+        assert_eq!(known.len(), 16);
         for number in known {
             assert_eq!(error_code(number).map(error_number), Some(number));
         }

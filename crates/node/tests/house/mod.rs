@@ -5,8 +5,8 @@ use base::{CoreId, LaneId, NodeId, Now, SessionId};
 use bytes::Bytes;
 use journal::{DiskOp, DiskResult, FileId, Recovery, Ticket};
 use node::{
-    Action, AdminCommand, AdminReply, ClientId, Core, CoreConfig, Endpoint, Event, FrontEnd, Hello,
-    LaneStart, RequestId, Status, StreamId,
+    Action, AdminCommand, AdminReply, ClientId, Core, CoreConfig, DiskSpace, Endpoint, Event,
+    FrontEnd, Hello, LaneStart, RequestId, Status, StreamId,
 };
 use std::collections::{BTreeMap, VecDeque};
 use wire_zookeeper::ConnectRequest;
@@ -313,6 +313,19 @@ impl House {
         }
         let stream = self.streams[&key].id;
         self.post(receiver, its_core, Event::PeerFrame { stream, frame });
+    }
+
+    /// What a host measures: little room on this machine's disk, or enough.
+    pub fn measure(&mut self, m: usize, low: bool) {
+        let (total_bytes, free_bytes) = (1_000, if low { 1 } else { 500 });
+        for core in 0..self.machines[m].running.len() {
+            let space = DiskSpace {
+                free_bytes,
+                total_bytes,
+                low,
+            };
+            self.post(m, core, Event::DiskSpace(space));
+        }
     }
 
     // --- people and clients ---
