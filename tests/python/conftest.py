@@ -3,9 +3,11 @@
 import itertools
 
 import pytest
+import redis
 from kazoo.client import KazooClient
 from kazoo.retry import KazooRetry
 
+from redis_nodes import REDIS_TARGET, RedisNodes, Target, has_redis
 from servers import TARGET, Cluster
 
 _number = itertools.count(1)
@@ -82,3 +84,65 @@ def clients(cluster):
             client.close()
         except Exception:  # noqa: BLE001 - the test's own verdict stands
             pass
+
+
+def _redis_nodes(count, tmp_path_factory):
+    if REDIS_TARGET:
+        yield Target(count)
+        return
+    if not has_redis(tmp_path_factory.mktemp("config")):
+        pytest.skip("this build has no Redis front end: it does not know the key listen.redis")
+    for cluster in _cluster(count, tmp_path_factory, redis=True):
+        nodes = RedisNodes(cluster)
+        nodes.wait_ready()
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def redis_one(tmp_path_factory):
+    yield from _redis_nodes(1, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def redis_three(tmp_path_factory):
+    yield from _redis_nodes(3, tmp_path_factory)
+
+
+@pytest.fixture
+def fresh_redis_three(tmp_path_factory):
+    """Three nodes that a test may ruin."""
+    if REDIS_TARGET:
+        pytest.skip("REDIS_TARGET is not to be killed")
+    yield from _redis_nodes(3, tmp_path_factory)
+
+
+@pytest.fixture(params=[1, 3], ids=["one-node", "three-nodes"])
+def nodes(request):
+    """Nodes with a Redis front end and no key: each test once against one and once against three."""
+    nodes = request.getfixturevalue("redis_one" if request.param == 1 else "redis_three")
+    with nodes.client(0) as client:
+        client.flushall()
+    return nodes
+
+
+@pytest.fixture
+def connect(nodes):
+    """Makes Redis clients: `connect(1)` is one on the second node, or on the only one."""
+    made = []
+
+    def make(i=0, **options):
+        made.append(nodes.client(i, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        try:
+            client.close()
+        except (OSError, redis.RedisError):
+            pass  # the test's own verdict stands
+
+
+@pytest.fixture
+def r(connect):
+    """A Redis client on the first node."""
+    return connect(0)

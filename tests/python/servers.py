@@ -37,7 +37,7 @@ def free_port():
 
 
 class Server:
-    """One process. `address` is where ZooKeeper clients connect."""
+    """One process. `address` is where ZooKeeper clients connect, `redis_address` where Redis' do."""
 
     def __init__(self, number, directory):
         self.number = number
@@ -47,6 +47,7 @@ class Server:
         self.address = f"127.0.0.1:{self.client_port}"
         self.peer_address = f"127.0.0.1:{self.peer_port}"
         self.console_address = f"127.0.0.1:{self.third_port}"
+        self.redis_address = f"127.0.0.1:{free_port()}"
         self.process = None
         self.stopped = False
 
@@ -112,6 +113,7 @@ class Server:
 class Althing(Server):
     def __init__(self, number, directory, options):
         super().__init__(number, directory)
+        self.redis = options.pop("redis", False)
         self.options = options
         self.members = []
 
@@ -130,6 +132,8 @@ class Althing(Server):
             f'peers = "{self.peer_address}"',
             f'console = "{self.console_address}"',
         ]
+        if self.redis:
+            lines.append(f'redis = "{self.redis_address}"')
         (self.directory / "althing.toml").write_text("\n".join(lines) + "\n")
 
     def command(self):

@@ -49,6 +49,11 @@ const STAGES: &[Stage] = &[
         run: clients_python,
     },
     Stage {
+        name: "clients-redis",
+        budget_s: 240,
+        run: clients_redis,
+    },
+    Stage {
         name: "clients-java",
         budget_s: 120,
         run: clients_java,
@@ -298,6 +303,20 @@ fn clients_python(plan: &Plan) -> Result<Tests, String> {
         "tests/python/test_people.py",
     ];
     pytest("clients-python", &files, plan.limit(900, 900), &[])
+}
+
+fn clients_redis(plan: &Plan) -> Result<Tests, String> {
+    let files = [
+        "tests/python/test_redis.py",
+        "tests/python/test_redis_wire.py",
+        "tests/python/test_redis_cluster.py",
+    ];
+    for program in ["redis-cli", "redis-benchmark"] {
+        if !process::present(program, "--version") {
+            println!("!!! {program} is not installed (Debian: redis-tools): its tests are skipped");
+        }
+    }
+    pytest("clients-redis", &files, plan.limit(1200, 1200), &[])
 }
 
 fn faults(plan: &Plan) -> Result<Tests, String> {
