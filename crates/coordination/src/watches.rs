@@ -151,6 +151,8 @@ pub struct Watches {
     by_path: BTreeMap<Arc<str>, Watchers>,
     by_watcher: BTreeSet<(u64, Arc<str>)>,
     counts: HashMap<u64, usize>,
+    /// Connections that were forgotten and still take room.
+    leaving: BTreeSet<u64>,
     watches_max: usize,
     watch_count: usize,
     recursive_count: usize,
@@ -163,6 +165,7 @@ impl Watches {
             by_path: BTreeMap::new(),
             by_watcher: BTreeSet::new(),
             counts: HashMap::default(),
+            leaving: BTreeSet::new(),
             watches_max,
             watch_count: 0,
             recursive_count: 0,
@@ -195,18 +198,41 @@ impl Watches {
         self.bits(watcher, path) & which.bits() != 0
     }
 
-    /// Forgets a connection.
+    /// Forgets a connection; its number is never used again. It is told nothing from now on. Its watches
+    /// are given back a few at a time, by [`Self::reap`]: somebody else's request must not wait for the
+    /// watches of a connection that had a million.
     pub fn remove_watcher(&mut self, watcher: u64) {
-        let first = (watcher, Arc::from(""));
-        let paths: Vec<Arc<str>> = self
-            .by_watcher
-            .range(first..)
-            .take_while(|(w, _)| *w == watcher)
-            .map(|(_, path)| path.clone())
-            .collect();
-        for path in paths {
-            let old = self.bits(watcher, &path);
-            self.set_bits(watcher, &path, old, 0);
+        if let Some(count) = self.counts.remove(&watcher) {
+            self.watch_count -= count;
+            self.leaving.insert(watcher);
+        }
+    }
+
+    /// Gives back what at most `paths_max` paths of forgotten connections take.
+    pub fn reap(&mut self, paths_max: usize) {
+        let mut left = paths_max;
+        while left > 0
+            && let Some(watcher) = self.leaving.first().copied()
+        {
+            let first = (watcher, Arc::from(""));
+            let gone: Vec<(u64, Arc<str>)> = (self.by_watcher.range(first..))
+                .take_while(|(w, _)| *w == watcher)
+                .take(left)
+                .cloned()
+                .collect();
+            if gone.len() < left {
+                self.leaving.remove(&watcher);
+            }
+            left -= gone.len();
+            for key in gone {
+                self.by_watcher.remove(&key);
+                let path = &*key.1;
+                let watchers = self.by_path.get_mut(path).expect("each has its path");
+                self.recursive_count -= usize::from(watchers.get(watcher) & RECURSIVE != 0);
+                if watchers.clear(watcher) {
+                    self.by_path.remove(path);
+                }
+            }
         }
     }
 
@@ -219,9 +245,7 @@ impl Watches {
             EventKind::ChildrenChanged => (CHILDREN | PERSISTENT, CHILDREN),
         };
         let mut found = Vec::new();
-        if let Some(watchers) = self.by_path.get(event.path.as_str()) {
-            watchers.collect(direct, &mut found);
-        }
+        self.collect(&event.path, direct, &mut found);
         for (watcher, bits) in &found {
             self.set_bits(*watcher, &event.path, *bits, bits & !consumed);
         }
@@ -229,9 +253,7 @@ impl Watches {
             let mut path = event.path.as_str();
             while path != "/" {
                 path = crate::tree::path::parent(path);
-                if let Some(watchers) = self.by_path.get(path) {
-                    watchers.collect(RECURSIVE, &mut found);
-                }
+                self.collect(path, RECURSIVE, &mut found);
             }
         }
         let start = out.len();
@@ -305,6 +327,14 @@ impl Watches {
     /// Connections that watch something.
     pub fn watcher_count(&self) -> usize {
         self.counts.len()
+    }
+
+    /// The watchers of a path with any of these bits, but for those that have left.
+    fn collect(&self, path: &str, bits: u8, found: &mut Vec<(u64, u8)>) {
+        if let Some(watchers) = self.by_path.get(path) {
+            watchers.collect(bits, found);
+            found.retain(|(watcher, _)| !self.leaving.contains(watcher));
+        }
     }
 
     fn bits(&self, watcher: u64, path: &str) -> u8 {

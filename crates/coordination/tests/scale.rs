@@ -115,6 +115,8 @@ fn nodes_watches_and_leases_stay_small() {
     assert_eq!(told, [(7, EventKind::Deleted)]);
     (0..100).for_each(|watcher| watches.remove_watcher(watcher));
     assert!(watches.is_empty());
+    watches.reap(COUNT);
+    assert_eq!(watches.path_count(), 0);
 
     // Sessions that are heard of cost one turn in the queue a time-out.
     let mut leases = Leases::new();

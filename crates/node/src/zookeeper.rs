@@ -31,6 +31,8 @@ use wire_zookeeper::{ConnectRequest, Incoming, Limits, Request, reply};
 pub const PENDING_MAX: usize = 1_000;
 /// Watches that one connection may hold; one that wants more is closed with a log line.
 pub const WATCHES_MAX: usize = 2_000_000;
+/// Watches of ended connections that are given back in one tick.
+const REAPED_MAX: usize = 2_000;
 /// A connection must complete its first request within this, in microseconds.
 pub const FIRST_REQUEST_US: u64 = 10_000_000;
 /// An unanswered connect is proposed again after this, in microseconds: the leader may have changed.
@@ -742,6 +744,7 @@ impl Zookeeper {
 
     /// Time passed. `contact_us`: when the leader was last known to have heard of our sessions.
     pub fn handle_tick(&mut self, cx: &mut Context<'_>, contact_us: u64) {
+        self.watches.reap(REAPED_MAX);
         let now_us = cx.now.mono_us;
         let mut over = Vec::new();
         for client in self.clients.values_mut() {

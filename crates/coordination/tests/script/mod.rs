@@ -129,6 +129,7 @@ impl World {
             "disconnect" => {
                 let watcher = self.client(args[0]).watcher;
                 self.watches.remove_watcher(watcher);
+                self.watches.reap(usize::MAX);
             }
             "watches" => {
                 let w = &self.watches;
