@@ -1,11 +1,14 @@
 //! `bench`: this product and a peer, on the same machine, alternately, with the same client.
 //!
 //! [`load`] is the client, [`systems`] starts and measures servers, [`zookeeper`] and [`memory`] are the
-//! comparisons. Figures depend on the machine, above all on its disk: compare ratios only.
+//! comparisons with ZooKeeper, [`redis`] that with Redis; [`machine`] and [`table`] serve all. Figures depend on the machine, above all on its disk: compare ratios only.
 
 mod load;
+mod machine;
 mod memory;
+mod redis;
 mod systems;
+mod table;
 mod zookeeper;
 
 use clap::Subcommand;
@@ -25,6 +28,25 @@ pub enum Bench {
         #[arg(long, default_value_t = 5)]
         kills: usize,
         /// Measure only one of them: `althing` or `zookeeper`.
+        #[arg(long)]
+        only: Option<String>,
+        /// Print JSON in place of the table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Processor time an operation, throughput, latency and memory, beside Debian's redis-server where it is
+    /// installed: one core for the server, redis-benchmark on another.
+    Redis {
+        /// Operations of a measurement without pipelining; four times as many with it.
+        #[arg(long, default_value_t = 200_000)]
+        operations: u64,
+        /// Rounds; medians are told.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Keys for the measurement of memory; 0 leaves it out.
+        #[arg(long, default_value_t = 1_000_000)]
+        keys: u64,
+        /// Measure only one of them: `althing` or `redis`.
         #[arg(long)]
         only: Option<String>,
         /// Print JSON in place of the table.
@@ -65,6 +87,21 @@ pub fn run(what: &Bench) -> Result<bool, String> {
                 json: *json,
             };
             zookeeper::run(&options, &systems::chosen(only.as_deref())?)
+        }
+        Bench::Redis {
+            operations,
+            rounds,
+            keys,
+            only,
+            json,
+        } => {
+            let options = redis::Options {
+                operations: (*operations).max(1),
+                rounds: (*rounds).max(1),
+                keys: *keys,
+                json: *json,
+            };
+            redis::run(&options, &redis::chosen(only.as_deref())?)
         }
         Bench::Memory {
             znodes,

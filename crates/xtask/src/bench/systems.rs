@@ -1,18 +1,17 @@
 //! The servers that are compared, and what the machine says of their processes.
 
 use super::load::greeting;
+use super::machine::{self, free_ports};
 use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use wire_zookeeper::client::{Decoder, Response, request};
 
 const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
-/// Names a binary to be measured in place of the release build of this tree.
-const BINARY: &str = "ALTHING_BIN";
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// A system under measurement.
@@ -52,34 +51,12 @@ pub fn chosen(only: Option<&str>) -> Result<Vec<System>, String> {
             }
             System::Zookeeper => found.push(system),
             System::Althing => {
-                if std::env::var_os(BINARY).is_none() {
-                    build()?;
-                }
+                machine::build()?;
                 found.push(system);
             }
         }
     }
     Ok(found)
-}
-
-/// What is measured as Althing.
-fn binary() -> PathBuf {
-    match std::env::var_os(BINARY) {
-        Some(path) => crate::root().join(path),
-        None => crate::target().join("release/althing"),
-    }
-}
-
-fn build() -> Result<(), String> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(["build", "--release", "--package", "althing", "--quiet"])
-        .current_dir(crate::root());
-    match cargo.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err("cargo build --release failed".into()),
-        Err(e) => Err(format!("cannot start cargo: {e}")),
-    }
 }
 
 /// One process.
@@ -214,7 +191,7 @@ impl Server {
         let config = self.directory.join("config");
         let mut command = match self.system {
             System::Althing => {
-                let mut command = Command::new(binary());
+                let mut command = Command::new(machine::binary());
                 command.arg("serve").arg("--config").arg(config);
                 command
             }
@@ -291,47 +268,20 @@ impl Server {
         Ok(mode.unwrap_or_default().trim().to_owned())
     }
 
-    fn proc(&self, file: &str) -> Result<String, String> {
+    fn process(&self) -> Result<u32, String> {
         let child = self.child.as_ref().ok_or("the server does not run")?;
-        let path = format!("/proc/{}/{file}", child.id());
-        fs::read_to_string(&path).map_err(|e| format!("cannot read {path}: {e}"))
+        Ok(child.id())
     }
 
     /// Resident memory in MiB.
     pub fn memory_mib(&self) -> Result<f64, String> {
-        let text = self.proc("status")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
-        kib.map(|kib| kib / 1024.0).ok_or_else(|| "no VmRSS".into())
+        machine::memory_mib(self.process()?)
     }
 
     /// Seconds of processor time so far, in user and kernel mode.
     pub fn cpu_s(&self) -> Result<f64, String> {
-        const TICKS_PER_SECOND: f64 = 100.0; // USER_HZ, the same on every Linux
-        let text = self.proc("stat")?;
-        let fields = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let fields: Vec<f64> = fields
-            .split(' ')
-            .map(|f| f.parse().unwrap_or(0.0))
-            .collect();
-        match fields[..] {
-            [_, _, _, _, _, _, _, _, _, _, _, user, kernel, ..] => {
-                Ok((user + kernel) / TICKS_PER_SECOND)
-            }
-            _ => Err(format!("unexpected /proc/PID/stat: {text}")),
-        }
+        machine::cpu_s(self.process()?)
     }
-}
-
-fn free_ports() -> Result<[u16; 3], String> {
-    let bind =
-        || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| format!("no free port: {e}"));
-    let held = [bind()?, bind()?, bind()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&held) {
-        *port = listener.local_addr().map_err(|e| e.to_string())?.port();
-    }
-    Ok(ports)
 }
 
 /// A blocking session, one request at a time.

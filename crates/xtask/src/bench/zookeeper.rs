@@ -1,11 +1,12 @@
 //! The comparison with ZooKeeper: throughput, latency, processor time, memory, start-up, failover.
 
 use super::load::{Clients, Report};
+use super::machine::disk_sync_ms;
 use super::median;
 use super::systems::{Ensemble, Session, System};
+use super::table::{Floor, figure, verdict};
 use coordination::{Acl, CreateMode};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::{Duration, Instant};
 use wire_zookeeper::WriteShape;
 use wire_zookeeper::client::request;
@@ -27,16 +28,6 @@ pub struct Options {
 
 /// Metric → values of the rounds.
 type Values = BTreeMap<&'static str, Vec<f64>>;
-
-/// How a floor is measured.
-enum Floor {
-    /// Althing's median at least this many times the peer's.
-    TimesAtLeast(f64),
-    /// Althing's median at most this many times the peer's.
-    TimesAtMost(f64),
-    /// Althing's median at most this.
-    AtMost(f64),
-}
 
 /// Metrics in the order of the table, with what is asked of us.
 const METRICS: &[(&str, Option<Floor>)] = &[
@@ -230,24 +221,6 @@ fn failover(system: System, kills: usize) -> Result<Vec<f64>, String> {
     Ok(gaps)
 }
 
-/// Median time of a sync after 4 KiB appended, on the disk that the servers use.
-fn disk_sync_ms() -> Result<f64, String> {
-    let path = crate::target().join("bench-sync");
-    let mut times = Vec::new();
-    let mut measure = || {
-        let mut file = std::fs::File::create(&path)?;
-        for _ in 0..200 {
-            file.write_all(&[7; 4096])?;
-            let begun = Instant::now();
-            file.sync_data()?;
-            times.push(begun.elapsed().as_secs_f64() * 1000.0);
-        }
-        std::fs::remove_file(&path)
-    };
-    measure().map_err(|e| format!("cannot measure the disk at {}: {e}", path.display()))?;
-    Ok(median(&times))
-}
-
 fn print_table(all: &BTreeMap<&'static str, Values>, sync_ms: f64, quiet: bool) -> bool {
     let value = |system: System, metric: &str| {
         let values = all.get(system.name()).and_then(|values| values.get(metric));
@@ -280,41 +253,4 @@ fn print_table(all: &BTreeMap<&'static str, Values>, sync_ms: f64, quiet: bool) 
         );
     }
     all_met
-}
-
-/// What is asked in words, and whether it is met; `None` when there is nothing to judge.
-fn verdict(floor: Option<&Floor>, theirs: f64, ours: f64) -> (String, Option<bool>) {
-    let judge = |value: f64, met: bool| (!value.is_nan()).then_some(met);
-    let ratio = ours / theirs;
-    match floor {
-        None => (String::new(), None),
-        Some(Floor::TimesAtLeast(n)) => (format!("≥ {n} ×"), judge(ratio, ratio >= *n)),
-        Some(Floor::TimesAtMost(n)) => (format!("≤ {n} ×"), judge(ratio, ratio <= *n)),
-        Some(Floor::AtMost(n)) => (format!("≤ {n}"), judge(ours, ours <= *n)),
-    }
-}
-
-fn figure(value: f64) -> String {
-    match value {
-        v if v.is_nan() => "–".into(),
-        v if v.abs() >= 100.0 => format!("{v:.0}"),
-        v if v.abs() >= 1.0 => format!("{v:.2}"),
-        v => format!("{v:.4}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floors_are_judged_only_by_what_was_measured() {
-        let judged = |floor: Floor, theirs, ours| verdict(Some(&floor), theirs, ours).1;
-        assert_eq!(judged(Floor::TimesAtLeast(2.0), 10.0, 20.0), Some(true));
-        assert_eq!(judged(Floor::TimesAtLeast(2.0), 10.0, 19.0), Some(false));
-        assert_eq!(judged(Floor::TimesAtMost(0.2), 100.0, 21.0), Some(false));
-        assert_eq!(judged(Floor::AtMost(0.2), f64::NAN, 0.1), Some(true));
-        assert_eq!(judged(Floor::AtMost(0.2), 1.0, f64::NAN), None);
-        assert_eq!(judged(Floor::TimesAtLeast(2.0), f64::NAN, 5.0), None);
-    }
 }
