@@ -53,6 +53,12 @@ pub fn decode_message(
     for _ in 0..n {
         entries.push(decode_entry(r, whole)?);
     }
+    // The crate takes for granted that what is appended follows the message's index without a gap.
+    let follows = |(entry, n): (&Entry, u64)| m.index.checked_add(n) == Some(entry.index);
+    let appends = m.get_msg_type() == MessageType::MsgAppend;
+    if appends && !entries.iter().zip(1..).all(follows) {
+        return Err(DecodeError::Invalid("raft entries' indexes"));
+    }
     m.entries = entries.into();
     let mut membership = None;
     if r.bool()? {
@@ -135,6 +141,7 @@ mod tests {
         m.to = 2;
         m.from = 1;
         m.term = 3;
+        m.index = 9;
         m.commit = 9;
         let entry = Entry {
             index: 10,
@@ -158,6 +165,18 @@ mod tests {
         let bytes = w.into_bytes();
         let (read, at_cut) = decode_message(&mut Reader::new(&bytes), &bytes).unwrap();
         assert_eq!((read, at_cut), (m, None));
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_the_index_are_refused() {
+        let (mut m, membership) = sample();
+        for index in [8, 10, u64::MAX] {
+            m.index = index;
+            let mut w = Writer::new();
+            encode_message(&mut w, &m, &membership);
+            let bytes = w.into_bytes();
+            assert!(decode_message(&mut Reader::new(&bytes), &bytes).is_err());
+        }
     }
 
     #[test]

@@ -144,7 +144,8 @@ impl Group {
             max_election_tick: 2 * election,
             read_only_option: ReadOnlyOption::Safe,
             skip_bcast_commit: false,
-            batch_append: true,
+            // The crate would put entries behind an empty append whose index they do not follow.
+            batch_append: false,
             priority: 0,
             max_uncommitted_size: config.uncommitted_bytes_max,
             max_committed_size_per_ready: 4 << 20,
