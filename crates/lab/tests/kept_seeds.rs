@@ -20,12 +20,16 @@ const fn plain(seed: u64) -> Kept {
     }
 }
 
-const fn wide(seed: u64, lanes: u16, cores: u16) -> Kept {
+const fn spread(lanes: u16, cores: u16, kept: Kept) -> Kept {
     Kept {
         lanes,
         cores,
-        ..plain(seed)
+        ..kept
     }
+}
+
+const fn wide(seed: u64, lanes: u16, cores: u16) -> Kept {
+    spread(lanes, cores, plain(seed))
 }
 
 const fn of(nodes: usize, seed: u64) -> Kept {
@@ -39,7 +43,7 @@ const fn under(faults: &'static str, kept: Kept) -> Kept {
     Kept { faults, ..kept }
 }
 
-const KEPT: [Kept; 24] = [
+const KEPT: [Kept; 28] = [
     plain(1),
     plain(7),
     plain(10),
@@ -71,6 +75,13 @@ const KEPT: [Kept; 24] = [
     under("crash,partition,members", plain(80054)),
     // The sixth member follows without a vote.
     of(5, 20002),
+    // A core that does not hold the tree let a node go that the tree's group still needed.
+    spread(2, 2, under("crash,members", of(1, 70013))),
+    spread(2, 2, under("crash,members", of(1, 70216))),
+    // Of seven initial members five vote.
+    under("none", of(7, 3)),
+    // The crate put entries behind an empty append that they do not follow.
+    wide(90136, 3, 3),
 ];
 
 #[test]

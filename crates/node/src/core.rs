@@ -11,6 +11,7 @@ use crate::frame::Frame;
 use crate::lane::Lane;
 use crate::peers::{Peers, core_of, lane_of};
 use crate::replicas::Replicas;
+use crate::reports::Reports;
 use crate::space::Space;
 use crate::zookeeper::{Ask, Context, Zookeeper};
 use base::{ClusterId, CoreAddress, CoreId, LaneId, NodeId, Now, ReplicaId, Rng, ShardId};
@@ -113,6 +114,7 @@ pub struct Core {
     pub(crate) peers: Peers,
     pub(crate) router: Router,
     pub(crate) formation: Formation,
+    pub(crate) reports: Reports,
     /// Where a replica's messages came from, for those whose membership is not known here yet.
     pub(crate) origins: BTreeMap<(ShardId, ReplicaId), NodeId>,
     pub(crate) zookeeper: Zookeeper,
@@ -174,6 +176,7 @@ impl Core {
             peers: Peers::default(),
             router: Router::default(),
             formation: Formation::new(&config),
+            reports: Reports::default(),
             origins: BTreeMap::new(),
             zookeeper,
             leases: Leases::new(),

@@ -1,5 +1,6 @@
 //! What cores say to each other: a closed set, in our own byte form.
 
+use crate::reports::Report;
 use base::{
     ClusterId, CoreAddress, CoreId, DecodeError, LogIndex, NodeId, Reader, ReplicaId, ShardId,
     Term, Writer,
@@ -70,6 +71,13 @@ pub enum Frame {
         hops: u8,
         /// The unit.
         unit: Bytes,
+    },
+    /// How far a shard's group is, for the meta shard's leader, passed on at most a few times.
+    Report {
+        /// Times it may still be passed on.
+        hops: u8,
+        /// What its leader says.
+        report: Report,
     },
     /// These sessions were heard from. Answered by `Touched`.
     Touch {
@@ -255,6 +263,13 @@ impl Frame {
             Self::Catalog { index, bytes } => {
                 w.u8(16).u64(*index).bytes(bytes);
             }
+            Self::Report { hops, report } => {
+                w.u8(17).u8(*hops).u64(report.shard.0).u64(report.term);
+                w.u32(report.voters).u32(report.released.len() as u32);
+                for node in &report.released {
+                    w.u64(node.0);
+                }
+            }
         }
         w.into_bytes()
     }
@@ -366,6 +381,23 @@ impl Frame {
                 index: r.u64()?,
                 bytes: bytes.slice_ref(r.bytes()?),
             },
+            17 => {
+                let hops = r.u8()?;
+                let (shard, term) = (ShardId(r.u64()?), r.u64()?);
+                let voters = r.u32()?;
+                let n = r.count(8)?;
+                let mut released = Vec::with_capacity(n);
+                for _ in 0..n {
+                    released.push(NodeId(r.u64()?));
+                }
+                let report = Report {
+                    shard,
+                    term,
+                    voters,
+                    released,
+                };
+                Self::Report { hops, report }
+            }
             _ => return Err(DecodeError::Invalid("frame kind")),
         };
         r.finish()?;
@@ -384,8 +416,11 @@ impl Frame {
             | Self::Piece { shard, .. }
             | Self::Gone { shard, .. }
             | Self::Transfer { shard, .. } => Some(*shard),
-            Self::ProposeMeta { .. } | Self::Join { .. } => Some(catalog::META_SHARD),
-            Self::Probe { .. } | Self::Probed { .. } => Some(catalog::META_SHARD),
+            Self::ProposeMeta { .. }
+            | Self::Report { .. }
+            | Self::Join { .. }
+            | Self::Probe { .. }
+            | Self::Probed { .. } => Some(catalog::META_SHARD),
             Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
         }
     }
@@ -460,6 +495,15 @@ mod tests {
             Frame::ProposeMeta {
                 hops: 1,
                 unit: Bytes::from_static(b"u"),
+            },
+            Frame::Report {
+                hops: 1,
+                report: Report {
+                    shard,
+                    term: 2,
+                    voters: 3,
+                    released: vec![to],
+                },
             },
             Frame::Touch {
                 shard,

@@ -3,8 +3,8 @@
 
 //!
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
-//! (shards and lanes), `formation` (how a node comes to be of a cluster), `zookeeper` (the front end),
-//! `people` (status and orders), `space` (when a disk is nearly full).
+//! (shards and lanes), `formation` (how a node comes to be of a cluster), `reports` (when it may go),
+//! `zookeeper` (the front end), `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
 pub mod core;
@@ -16,6 +16,7 @@ mod lane;
 mod peers;
 mod people;
 mod replicas;
+mod reports;
 mod space;
 mod turn;
 mod zookeeper;

@@ -507,6 +507,9 @@ impl Core {
         let (role, term, leader) = (group.role(), group.term(), group.leader());
         let leader = leader.and_then(|replica| self.node_of(id, replica));
         let changed = self.router.set_leader(id, term, leader);
+        if id == META_SHARD && changed {
+            self.reports.clear();
+        }
         if id == TREE_SHARD && changed {
             self.with_front_end(now, |front, cx| front.handle_leader_lost(cx));
         }
@@ -574,15 +577,21 @@ impl Core {
             && meta.is_leader()
         {
             meta.propose(unit);
-            return;
+        } else {
+            self.send_to_meta(hops, |hops| Frame::ProposeMeta { hops, unit });
         }
+    }
+
+    pub(crate) fn leads_meta(&self) -> bool {
+        (self.replicas.get(META_SHARD)).is_some_and(Shard::is_leader)
+    }
+
+    /// Sends a frame, made of the hops that are left, nearer to the leader of the meta shard.
+    pub(crate) fn send_to_meta(&mut self, hops: u8, frame: impl FnOnce(u8) -> Frame) {
         if hops == 0 {
             return;
         }
-        let frame = Frame::ProposeMeta {
-            hops: hops - 1,
-            unit,
-        };
+        let frame = frame(hops - 1);
         if !self.holds(META_SHARD) {
             let address = self.config.address.clone();
             let core = crate::peers::core_of(META_SHARD, self.config.lanes, self.config.cores);

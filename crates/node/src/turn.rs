@@ -218,12 +218,12 @@ impl Core {
             self.timers.tell_us = now.mono_us + TELL_US;
             self.tell_other_cores();
         }
+        self.report();
         for id in self.replicas.ids() {
             self.reconcile_shard(id);
             self.ask_whether_gone(id);
         }
-        let leads_meta = (self.replicas.get(META_SHARD)).is_some_and(Shard::is_leader);
-        if leads_meta {
+        if self.leads_meta() {
             self.lead_meta();
         }
     }
@@ -251,13 +251,14 @@ impl Core {
             group.last(),
         );
         if id == META_SHARD {
-            // A node stops once the meta shard has let it go: the tree's group, which may need its vote for
-            // that, lets it go before.
+            // A node stops once the meta shard has let it go: the other groups, which may need its votes for
+            // that, let it go before.
             let place = &group.membership().replicas;
+            let state = |node| self.catalog.members.get(&node).map(|m| m.state);
             changes.retain(|change| match change {
-                Change::Remove(replica) => {
-                    !(place.get(replica)).is_some_and(|r| self.leaves_tree(r.node))
-                }
+                Change::Remove(replica) => (place.get(replica)).is_none_or(|r| {
+                    state(r.node) != Some(MemberState::Leaving) || self.is_released(r.node)
+                }),
                 _ => true,
             });
         }
@@ -273,50 +274,6 @@ impl Core {
         {
             let name = self.label(id);
             self.log(Level::Info, format!("proposes for {name}: {changes:?}"));
-        }
-    }
-
-    /// True for a node that is to leave and that the tree's group still holds, as far as this core knows.
-    fn leaves_tree(&self, node: NodeId) -> bool {
-        let leaving =
-            (self.catalog.members.get(&node)).is_some_and(|m| m.state == MemberState::Leaving);
-        leaving
-            && (self.replicas.get(TREE_SHARD))
-                .and_then(Shard::group)
-                .is_some_and(|g| g.membership().replicas.values().any(|r| r.node == node))
-    }
-
-    /// The meta shard's leader closes what the others have finished.
-    fn lead_meta(&mut self) {
-        let Some(group) = self.replicas.get(META_SHARD).and_then(Shard::group) else {
-            return;
-        };
-        let members = group.membership();
-        let voters = members.conf.voters.len() as u32;
-        let wanted = self.catalog.initial_members;
-        let in_meta: Vec<NodeId> = members.replicas.values().map(|r| r.node).collect();
-        // The tree's leader may be elsewhere; its membership here is as of what this replica applied.
-        let tree_voters = (self.replicas.get(TREE_SHARD))
-            .and_then(Shard::group)
-            .map(|g| g.membership().conf.voters.len() as u32);
-        let founded = self.catalog.cluster != ClusterId(0);
-        if founded
-            && !self.catalog.formed
-            && voters >= wanted
-            && tree_voters.is_none_or(|v| v >= wanted)
-        {
-            self.propose_meta(&CatalogCommand::Formed);
-        }
-        let leaving: Vec<NodeId> = (self.catalog.members.iter())
-            .filter(|(n, m)| m.state == MemberState::Leaving && !in_meta.contains(n))
-            .map(|(n, _)| *n)
-            .collect();
-        for node in leaving {
-            if !self.leaves_tree(node) {
-                self.propose_meta(&CatalogCommand::Forget { node });
-                self.peers.forget(node);
-                self.heard_of_disk(node, false);
-            }
         }
     }
 
@@ -496,6 +453,7 @@ impl Core {
             }
             Frame::Propose { shard, term, units } => self.propose_frame(shard, term, units),
             Frame::ProposeMeta { hops, unit } => self.pass_on_meta(hops.min(3), unit),
+            Frame::Report { hops, report } => self.pass_on_report(hops.min(3), report),
             Frame::Touch {
                 shard,
                 term,

@@ -83,7 +83,21 @@ fn fresh_node_told_to_join_is_filled_and_serves() {
 
 #[test]
 fn member_that_leaves_stops_and_the_others_go_on() {
-    let mut house = House::serving(3, 1);
+    leave_one_after_the_other(1);
+}
+
+#[test]
+fn members_of_two_cores_that_leave_stop_and_the_others_go_on() {
+    leave_one_after_the_other(2);
+}
+
+fn leave_one_after_the_other(cores: u16) {
+    let mut house = House::new(3, cores);
+    for m in 0..3 {
+        house.machines[m].cores = cores;
+        house.boot(m);
+    }
+    house.until_all_serve();
     create(&mut house, 0, "/a");
     for leaver in [2, 0] {
         let asked = if leaver == 0 { 1 } else { 0 };
