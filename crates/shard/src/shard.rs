@@ -115,6 +115,8 @@ pub struct Shard {
     barriers: Barriers,
     digests: VecDeque<(LogIndex, u64)>,
     digest_sent: LogIndex,
+    /// This replica leads, has applied its term's first entry, and owes the others the digest there.
+    digest_due: bool,
     log_bytes_since_snapshot: u64,
     snapshot_requested: bool,
     snapshot: Option<SnapshotFile>,
@@ -181,6 +183,7 @@ impl Shard {
             barriers,
             digests: VecDeque::new(),
             digest_sent: 0,
+            digest_due: false,
             log_bytes_since_snapshot: 0,
             snapshot_requested: false,
             snapshot: None,
@@ -515,9 +518,10 @@ impl Shard {
             // Whoever sent them sees the change of leader and closes what depended on them.
             self.pending_units.clear();
             self.pending_bytes = 0;
+            self.digest_due = false;
             return;
         }
-        while !self.pending_units.is_empty() {
+        while self.digest_due || !self.pending_units.is_empty() {
             let (mut n, mut bytes) = (0, 0);
             for unit in self.pending_units.iter().take(ENTRY_UNITS_MAX) {
                 if n > 0 && bytes + unit.len() > ENTRY_BYTES_MAX {
@@ -541,6 +545,7 @@ impl Shard {
             if let Some((index, _)) = digest {
                 self.digest_sent = index;
             }
+            self.digest_due = false;
             self.pending_bytes -= bytes;
             self.pending_units.drain(..n);
         }

@@ -3,12 +3,10 @@
 #[allow(dead_code)] // The rig serves several tests; each uses its part.
 mod rig;
 
-use base::{ReplicaId, Stamp};
 use bytes::Bytes;
-use journal::{Frame, Journal, JournalConfig, Recovery};
-use replication::raft::{Membership, Role};
-use rig::{Node, SHARD, place};
-use shard::{Batch, ShardEvent};
+use replication::raft::Role;
+use rig::Node;
+use shard::ShardEvent;
 
 fn with_session() -> Node {
     let mut node = Node::bootstrap(1);
@@ -123,8 +121,8 @@ fn snapshot_taken_while_units_are_applied_recovers_with_the_log_behind_it() {
     node.settle();
     assert_eq!(node.digest(), digest);
     assert_eq!(node.shard.snapshot_index(), cut);
-    // Behind the recovered log stands the new term's first entry.
-    assert_eq!(node.shard.applied(), applied + 1);
+    // Behind the recovered log stand the new term's first entry and the digest there.
+    assert_eq!(node.shard.applied(), applied + 2);
 }
 
 #[test]
@@ -179,63 +177,6 @@ fn unknown_command_silences_rather_than_being_skipped() {
     let fault = node.shard.fault().expect("it has one");
     assert!(fault.contains("unknown command"), "{fault}");
     assert_eq!(node.opened(), 1, "what stands behind it is not applied");
-}
-
-/// A lone voter's disk whose log tells this digest of entry 256.
-fn log_with_digest(digest: impl Fn(u64) -> u64) -> Node {
-    let mut donor = Node::bootstrap(1);
-    donor.settle();
-    let empty = Bytes::from(Batch::encode(Stamp::default(), None, &[]));
-    let mut journal = Journal::new(&Recovery::new().finish(), JournalConfig::default());
-    let conf = Bytes::from(Membership::single(place(1)).to_bytes());
-    let mark = Frame::Mark {
-        replica: ReplicaId(1),
-        index: 1,
-        term: 1,
-        conf,
-    };
-    journal.append(SHARD, mark);
-    let expected = donor.digest();
-    for index in 2..=257 {
-        let data = match index {
-            257 => {
-                let told = Some((256, digest(expected)));
-                Bytes::from(Batch::encode(Stamp::default(), told, &[]))
-            }
-            _ => empty.clone(),
-        };
-        let entry = Frame::Entry {
-            index,
-            term: 1,
-            kind: 0,
-            context: Bytes::new(),
-            data,
-        };
-        journal.append(SHARD, entry);
-    }
-    donor.journal = journal;
-    donor.disk = rig::Disk::default();
-    donor.disk_stands = false;
-    donor.write_journal();
-    donor.restart()
-}
-
-#[test]
-fn digest_in_the_log_that_differs_silences() {
-    let mut node = log_with_digest(|ours| ours ^ 1);
-    node.settle();
-    assert!(node.said_silent());
-    let fault = node.shard.fault().expect("it has one");
-    assert!(fault.contains("differs"), "{fault}");
-    assert_eq!(node.shard.applied(), 256);
-}
-
-#[test]
-fn digest_in_the_log_that_agrees_is_passed() {
-    let mut node = log_with_digest(|ours| ours);
-    node.settle();
-    assert_eq!(node.shard.fault(), None);
-    assert_eq!(node.shard.applied(), 258);
 }
 
 #[test]

@@ -139,8 +139,12 @@ impl Shard {
     }
 
     fn applied_entry(&mut self, at: (LogIndex, Term)) {
+        // All replicas see the same terms in the log: they note a digest at each change of leader too, and
+        // the new one tells its own at once.
+        let is_first = at.1 > self.applied.1;
+        self.digest_due |= is_first && self.group().is_some_and(|g| g.term() == at.1);
         self.applied = at;
-        if at.0.is_multiple_of(DIGEST_EVERY) {
+        if is_first || at.0.is_multiple_of(DIGEST_EVERY) {
             self.digests.push_back((at.0, self.machine.digest()));
             if self.digests.len() > DIGESTS_MAX {
                 self.digests.pop_front();
