@@ -22,21 +22,34 @@ pub fn slot_of(key: &[u8]) -> u16 {
     crc16(hash_tag(key)) % SLOTS
 }
 
-/// CRC-16/XMODEM: polynomial 0x1021, initial value 0.
+/// CRC-16/XMODEM: polynomial 0x1021, initial value 0; a byte at a time.
 fn crc16(bytes: &[u8]) -> u16 {
-    let mut crc = 0u16;
-    for byte in bytes {
-        crc ^= u16::from(*byte) << 8;
-        for _ in 0..8 {
-            crc = if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            };
-        }
-    }
-    crc
+    bytes.iter().fold(0, |crc, byte| {
+        let top = (crc >> 8) as u8 ^ byte;
+        crc << 8 ^ CRC16[usize::from(top)]
+    })
 }
+
+/// What a byte in front contributes.
+static CRC16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            let carry = crc & 0x8000 != 0;
+            crc <<= 1;
+            if carry {
+                crc ^= 0x1021;
+            }
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -48,6 +61,12 @@ mod tests {
         let thirds = [0..=5500, 5501..=11000, 11001..=16383u16];
         let third = thirds.iter().position(|r| r.contains(&slot_of(b"foo")));
         assert_eq!(third, Some(2), "the third node's");
+    }
+
+    #[test]
+    fn crc16_golden() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(crc16(b""), 0);
     }
 
     #[test]
