@@ -1,7 +1,7 @@
 //! What the log holds for the cache, and what applying it tells.
 
-use super::{Command, Reply};
-use base::Origin;
+use super::{Command, CommandId, Reply};
+use base::{DecodeError, Origin, Reader, Writer};
 use bytes::Bytes;
 
 /// One replicated unit: seen whole or not at all by everybody else.
@@ -71,4 +71,105 @@ pub enum Output {
         /// The key.
         key: Bytes,
     },
+}
+
+const ONE: u8 = 1;
+const EXEC: u8 = 2;
+const EXPIRE: u8 = 3;
+
+impl Unit {
+    /// Appends the byte form.
+    pub fn encode_into(&self, w: &mut Writer) {
+        self.origin.encode_into(w);
+        w.u32(self.database);
+        match &self.body {
+            Body::One(command) => {
+                w.u8(ONE);
+                encode_command(w, command);
+            }
+            Body::Exec { watched, commands } => {
+                w.u8(EXEC).u32(watched.len() as u32);
+                for watched in watched {
+                    w.u32(watched.database).bytes(&watched.key);
+                    w.u64(watched.version);
+                }
+                w.u32(commands.len() as u32);
+                for command in commands {
+                    encode_command(w, command);
+                }
+            }
+            Body::Expire(ended) => {
+                w.u8(EXPIRE).u32(ended.len() as u32);
+                for ended in ended {
+                    w.u32(ended.database).bytes(&ended.key).i64(ended.at_ms);
+                }
+            }
+        }
+    }
+
+    /// The byte form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        self.encode_into(&mut w);
+        w.into_vec()
+    }
+
+    /// Reads the byte form. Keys and arguments are slices of `source`, which lives as long as they do.
+    pub fn decode(source: &Bytes) -> Result<Self, DecodeError> {
+        let r = &mut Reader::new(source);
+        let origin = Origin::decode_from(r)?;
+        let database = r.u32()?;
+        let body = match r.u8()? {
+            ONE => Body::One(decode_command(source, r)?),
+            EXEC => Body::Exec {
+                watched: (0..r.count(16)?)
+                    .map(|_| {
+                        Ok(Watched {
+                            database: r.u32()?,
+                            key: source.slice_ref(r.bytes()?),
+                            version: r.u64()?,
+                        })
+                    })
+                    .collect::<Result<_, DecodeError>>()?,
+                commands: (0..r.count(6)?)
+                    .map(|_| decode_command(source, r))
+                    .collect::<Result<_, DecodeError>>()?,
+            },
+            EXPIRE => Body::Expire(
+                (0..r.count(16)?)
+                    .map(|_| {
+                        Ok(Ended {
+                            database: r.u32()?,
+                            key: source.slice_ref(r.bytes()?),
+                            at_ms: r.i64()?,
+                        })
+                    })
+                    .collect::<Result<_, DecodeError>>()?,
+            ),
+            _ => return Err(DecodeError::Invalid("kind of a cache unit")),
+        };
+        r.finish()?;
+        Ok(Self {
+            origin,
+            database,
+            body,
+        })
+    }
+}
+
+fn encode_command(w: &mut Writer, command: &Command) {
+    w.u16(command.id as u16).u32(command.args.len() as u32);
+    for arg in &command.args {
+        w.bytes(arg);
+    }
+}
+
+fn decode_command(source: &Bytes, r: &mut Reader<'_>) -> Result<Command, DecodeError> {
+    let id = CommandId::from_number(r.u16()?).ok_or(DecodeError::Invalid("command number"))?;
+    let count = r.count(4)?;
+    let mut args = Vec::with_capacity(count);
+    for _ in 0..count {
+        args.push(source.slice_ref(r.bytes()?));
+    }
+    Ok(Command { id, args })
 }
