@@ -40,8 +40,7 @@ pub fn is(arg: &[u8], word: &str) -> bool {
 
 /// The time-out of a command that waits, in seconds. It is checked here and waited for elsewhere.
 pub fn timeout(arg: &[u8]) -> Result<(), Reply> {
-    let seconds = parse_double(arg).filter(|seconds| seconds.is_finite());
-    match seconds {
+    match parse_double(arg) {
         None => Err(Reply::error("ERR timeout is not a float or out of range")),
         Some(seconds) if seconds < 0.0 => Err(Reply::error("ERR timeout is negative")),
         Some(seconds) if seconds * 1000.0 > i64::MAX as f64 => {

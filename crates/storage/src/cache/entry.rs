@@ -167,8 +167,8 @@ impl Entry {
 
     /// The digest of everything but the content.
     pub fn head(&self, hash: u64) -> u64 {
-        let kind = self.kind() as u64;
-        mix(hash ^ mix(self.ends_ms as u64) ^ mix(self.version.wrapping_mul(8).wrapping_add(kind)))
+        let kind = mix(self.kind() as u64);
+        mix(hash ^ mix(self.ends_ms as u64) ^ mix(self.version ^ kind))
     }
 }
 

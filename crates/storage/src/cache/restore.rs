@@ -74,7 +74,10 @@ impl Restore {
             (HEADER, Some(_)) | (_, None) => {
                 return Err(DecodeError::Invalid("place of the header"));
             }
-            (DATABASE, _) => self.database(r)?.floor = r.u64()?,
+            (DATABASE, _) => {
+                let database = self.database(r)?;
+                database.floor = r.u64()?;
+            }
             (EMPTIED, _) => self.emptied(r)?,
             (KEY, Some(header)) => self.key(header.seed.unwrap_or_default(), r)?,
             (END, _) => {

@@ -76,13 +76,15 @@ fn byte_within(text: &[u8], at: usize, bits: &Range<usize>, fill: u8) -> u8 {
 
 /// BITCOUNT key [start end [BYTE | BIT]]
 pub fn bitcount(view: View<'_>, args: &[Bytes]) -> Answer {
+    let Some(text) = view.string(&args[0])? else {
+        return Ok(Reply::Integer(0));
+    };
     let (start, end, is_bits) = match &args[1..] {
         [] => (0, -1, false),
         [start, end] => (integer(start)?, integer(end)?, false),
         [start, end, unit] => (integer(start)?, integer(end)?, is_bits(Some(unit))?),
         _ => return Err(SYNTAX),
     };
-    let text = view.string(&args[0])?.unwrap_or_default();
     let bits = bits(start, end, is_bits, text.len());
     if bits.is_empty() {
         return Ok(Reply::Integer(0));
@@ -107,15 +109,15 @@ pub fn bitpos(view: View<'_>, args: &[Bytes]) -> Answer {
         1 => true,
         _ => return Err(Reply::error("ERR The bit argument must be 1 or 0.")),
     };
+    let Some(text) = view.string(&args[0])? else {
+        return Ok(Reply::Integer(if bit { -1 } else { 0 }));
+    };
     if args.len() > 5 {
         return Err(SYNTAX);
     }
     let number = |at: usize| args.get(at).map(|arg| integer(arg)).transpose();
     let (start, end) = (number(2)?.unwrap_or(0), number(3)?);
     let is_bits = is_bits(args.get(4))?;
-    let Some(text) = view.string(&args[0])? else {
-        return Ok(Reply::Integer(if bit { -1 } else { 0 }));
-    };
     let bits = bits(start, end.unwrap_or(-1), is_bits, text.len());
     if bits.is_empty() {
         return Ok(Reply::Integer(-1));

@@ -52,7 +52,6 @@ pub fn invalid(name: &str) -> Reply {
 
 /// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT key time [NX | XX | GT | LT]
 pub fn expire(edit: &mut Edit<'_>, args: &[Bytes], name: &str, clock: Clock) -> Answer {
-    let value = integer(&args[1])?;
     let (mut nx, mut xx, mut gt, mut lt) = (false, false, false, false);
     for option in &args[2..] {
         match option {
@@ -77,6 +76,7 @@ pub fn expire(edit: &mut Edit<'_>, args: &[Bytes], name: &str, clock: Clock) -> 
             "ERR GT and LT options at the same time are not compatible",
         ));
     }
+    let value = integer(&args[1])?;
     let ends_ms = deadline(edit.now_ms(), clock, value).ok_or_else(|| invalid(name))?;
     let Some(old_ms) = edit.view().entry(&args[0]).map(|entry| entry.ends_ms) else {
         return flag(false);

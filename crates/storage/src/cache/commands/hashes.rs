@@ -134,7 +134,9 @@ pub fn hincrby(edit: &mut Edit<'_>, args: &[Bytes]) -> Answer {
 
 /// HINCRBYFLOAT key field increment
 pub fn hincrbyfloat(edit: &mut Edit<'_>, args: &[Bytes]) -> Answer {
-    super::super::args::double(&args[2])?;
+    if super::super::args::double(&args[2])?.is_infinite() {
+        return Err(Reply::error("ERR value is NaN or Infinity"));
+    }
     let old = value(edit.view(), &args[0], &args[1])?.unwrap_or(b"0");
     let refusal = Reply::error("ERR hash value is not a float");
     let sum = add_floats(old, &args[2], refusal)?;

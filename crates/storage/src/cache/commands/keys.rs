@@ -130,7 +130,7 @@ pub fn swapdb(edit: &mut Edit<'_>, args: &[Bytes]) -> Answer {
     Ok(Reply::OK)
 }
 
-/// RANDOMKEY. From a random slot on, so a key in a thinly filled part is likelier than others.
+/// RANDOMKEY. The next key from a random slot and hash on, so one behind a gap is likelier than others.
 pub fn randomkey(view: View<'_>, _: &[Bytes]) -> Answer {
     const TRIES: usize = 100;
     let mut rng = view.rng();
@@ -142,8 +142,16 @@ pub fn randomkey(view: View<'_>, _: &[Bytes]) -> Answer {
             return Ok(Reply::Nil);
         };
         let entries = &database.slot(slot).expect("it is occupied").entries;
-        let entry = entries.at(rng.range(0, entries.len() as u64) as usize);
-        if view.lives(entry) {
+        // By hash and not by place, which differs between replicas.
+        let mut met = Vec::new();
+        for from in [rng.next_u64() as u32, 0] {
+            if met.is_empty() {
+                entries.scan(from, 1, |entry| met.push(entry));
+            }
+        }
+        met.retain(|entry| view.lives(entry));
+        met.sort_by_key(|entry| (entry.hash(), entry.key()));
+        if let Some(entry) = met.first() {
             return Ok(bulk(entry.key()));
         }
     }

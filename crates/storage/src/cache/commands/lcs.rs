@@ -11,6 +11,13 @@ const CELLS_MAX: usize = 64 << 20;
 
 /// LCS key key [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]
 pub fn lcs(view: View<'_>, args: &[Bytes]) -> Answer {
+    let text = |key: &Bytes| match view.string(key) {
+        Ok(text) => Ok(text.unwrap_or_default()),
+        Err(_) => Err(Reply::error(
+            "ERR The specified keys must contain string values",
+        )),
+    };
+    let (a, b) = (text(&args[0])?, text(&args[1])?);
     let (mut len, mut idx, mut min_length, mut with_length) = (false, false, 0, false);
     let mut options = args[2..].iter();
     while let Some(option) = options.next() {
@@ -32,13 +39,6 @@ pub fn lcs(view: View<'_>, args: &[Bytes]) -> Answer {
             "ERR If you want both the length and indexes, please just use IDX.",
         ));
     }
-    let text = |key: &Bytes| match view.string(key) {
-        Ok(text) => Ok(text.unwrap_or_default()),
-        Err(_) => Err(Reply::error(
-            "ERR The specified keys must contain string values",
-        )),
-    };
-    let (a, b) = (text(&args[0])?, text(&args[1])?);
     let width = b.len() + 1;
     let cells = (a.len() + 1).checked_mul(width);
     if cells.is_none_or(|cells| cells > CELLS_MAX) {

@@ -83,10 +83,11 @@ fn place(index: i64, length: usize) -> Option<usize> {
 
 /// LINDEX key index
 pub fn lindex(view: View<'_>, args: &[Bytes]) -> Answer {
-    let index = integer(&args[1])?;
-    let list = view.list(&args[0])?;
-    let element = list.and_then(|list| list.get(place(index, list.len())?));
-    Ok(bulk_or_nil(element))
+    let Some(list) = view.list(&args[0])? else {
+        return Ok(Reply::Nil);
+    };
+    let at = place(integer(&args[1])?, list.len());
+    Ok(bulk_or_nil(at.and_then(|at| list.get(at))))
 }
 
 /// LSET key index element

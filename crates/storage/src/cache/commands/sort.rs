@@ -10,6 +10,8 @@ use std::cmp::Ordering;
 
 struct Query<'a> {
     by: Option<&'a [u8]>,
+    /// False once a BY pattern without a star was given.
+    is_sorted: bool,
     get: Vec<&'a [u8]>,
     offset: usize,
     most: usize,
@@ -22,6 +24,7 @@ impl<'a> Query<'a> {
     fn parse(args: &'a [Bytes], may_store: bool) -> Result<Self, Reply> {
         let mut query = Self {
             by: None,
+            is_sorted: true,
             get: Vec::new(),
             offset: 0,
             most: usize::MAX,
@@ -46,7 +49,9 @@ impl<'a> Query<'a> {
             } else if may_store && is(option, "store") {
                 query.store = Some(options.next().ok_or(SYNTAX)?);
             } else if is(option, "by") {
-                query.by = Some(options.next().ok_or(SYNTAX)?);
+                let by = options.next().ok_or(SYNTAX)?;
+                query.by = Some(by);
+                query.is_sorted &= by.contains(&b'*');
             } else if is(option, "get") {
                 query.get.push(options.next().ok_or(SYNTAX)?);
             } else {
@@ -58,18 +63,19 @@ impl<'a> Query<'a> {
 
     /// Replies of the elements chosen, for each what GET asks for.
     fn run(&self, view: View<'_>, key: &[u8]) -> Result<Vec<Reply>, Reply> {
-        let is_sorted = self.by.is_none_or(|by| by.contains(&b'*'));
+        let is_backwards = self.is_descending && !self.is_sorted;
         let mut elements: Vec<&[u8]> = match view.entry(key).map(|entry| entry.value()) {
             None => Vec::new(),
+            Some(Some(Value::List(list))) if is_backwards => list.iter().rev().collect(),
             Some(Some(Value::List(list))) => list.iter().collect(),
             Some(Some(Value::Set(set))) => set.iter().collect(),
-            Some(Some(Value::Sorted(sorted))) if self.is_descending && !is_sorted => {
+            Some(Some(Value::Sorted(sorted))) if is_backwards => {
                 sorted.down(sorted.len()).map(|m| m.name()).collect()
             }
             Some(Some(Value::Sorted(sorted))) => sorted.up(0).map(|m| m.name()).collect(),
             Some(_) => return Err(Reply::WRONG_TYPE),
         };
-        if is_sorted {
+        if self.is_sorted {
             elements = self.sorted(view, elements)?;
         }
         let chosen = elements.into_iter().skip(self.offset).take(self.most);
@@ -98,10 +104,10 @@ impl<'a> Query<'a> {
             let mut keyed = Vec::with_capacity(elements.len());
             for element in elements {
                 let number = match weight(element) {
+                    None | Some(b"") => 0.0,
                     Some(text) => parse_double(text).ok_or(Reply::error(
                         "ERR One or more scores can't be converted into double",
                     ))?,
-                    None => 0.0,
                 };
                 keyed.push((number, element));
             }

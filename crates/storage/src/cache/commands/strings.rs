@@ -54,7 +54,8 @@ impl SetOptions {
             ];
             if let Some((_, clock)) = clock.iter().find(|(word, _)| is(arg, word)) {
                 let value = rest.next().ok_or(SYNTAX)?;
-                if ending.replace((*clock, value)).is_some() {
+                let before: Option<(Clock, &Bytes)> = ending.replace((*clock, value));
+                if before.is_some_and(|(other, _)| other != *clock) {
                     return Err(SYNTAX);
                 }
             } else if is_getex && is(arg, "persist") {
