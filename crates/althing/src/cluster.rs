@@ -198,9 +198,21 @@ fn describe(statuses: &[Status]) -> String {
     ));
     if let Some(tree) = statuses.iter().find_map(|status| status.tree.as_ref()) {
         out.push_str(&format!(
-            "\ntree: {} nodes, {} sessions, {} connections and {} watches here, zxid 0x{:x}\n",
-            tree.znodes, tree.sessions, tree.connections, tree.watches, tree.zxid
+            "\ntree: {}, {}; {} and {} here; zxid 0x{:x}\n",
+            counted(tree.znodes, "node"),
+            counted(tree.sessions, "session"),
+            counted(tree.connections, "connection"),
+            counted(tree.watches, "watch"),
+            tree.zxid
         ));
     }
     out
+}
+
+fn counted(n: u64, what: &str) -> String {
+    match (n, what.ends_with("ch")) {
+        (1, _) => format!("1 {what}"),
+        (_, true) => format!("{n} {what}es"),
+        (_, false) => format!("{n} {what}s"),
+    }
 }

@@ -133,22 +133,36 @@ pub fn load(file: &Path) -> Result<HostConfig, Failure> {
 
 /// The configuration in `text`, under the variables that `variable` knows.
 pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<HostConfig, String> {
-    let mut file: File = toml::from_str(text).map_err(|error| explain(text, &error))?;
-    let mut table: Option<toml::Table> = None;
+    // A key that is missing in the file may come as a variable.
+    let is_final = |error: &toml::de::Error| !error.message().starts_with("missing field");
+    let mut file = toml::from_str::<File>(text).map_err(|error| Refused {
+        is_final: is_final(&error),
+        why: explain(text, &error),
+    });
+    let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
     for key in KEYS {
+        if matches!(&file, Err(refused) if refused.is_final) {
+            break;
+        }
         let name = format!("ALTHING_{}", key.to_uppercase().replace('.', "_"));
         if let Some(value) = variable(&name) {
-            let table = table.get_or_insert_with(|| toml::from_str(text).unwrap_or_default());
-            override_key(table, key, &value);
-            file = table.clone().try_into().map_err(|error: toml::de::Error| {
-                format!(
-                    "the environment variable {name}={value:?}: {}",
-                    error.message()
-                )
-            })?;
+            override_key(&mut table, key, &value);
+            file = (table.clone().try_into()).map_err(|error: toml::de::Error| {
+                let (is_final, mut why) = (is_final(&error), describe(error.message()));
+                if is_final {
+                    why = format!("the environment variable {name}={value:?}: {why}");
+                }
+                Refused { why, is_final }
+            });
         }
     }
-    build(file)
+    build(file.map_err(|refused| refused.why)?)
+}
+
+/// Why there is no configuration yet.
+struct Refused {
+    why: String,
+    is_final: bool,
 }
 
 /// A value that is TOML is taken as such, anything else as a string.
@@ -457,6 +471,14 @@ tick_ms = 20
         };
         let config = parse(GOOD, variables).unwrap();
         assert_eq!((config.cores, config.console), (2, None));
+        assert_eq!(config.data, PathBuf::from("/elsewhere"));
+        let without_data = GOOD.replace("data = ", "# data = ");
+        let why = parse(&without_data, |name| {
+            (name == "ALTHING_CORES").then(|| "2".into())
+        })
+        .unwrap_err();
+        assert!(why.starts_with("the key `data` is missing"), "{why}");
+        let config = parse(&without_data, variables).unwrap();
         assert_eq!(config.data, PathBuf::from("/elsewhere"));
         let why = parse(GOOD, |name| {
             (name == "ALTHING_CORES").then(|| "many".into())
