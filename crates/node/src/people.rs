@@ -83,7 +83,9 @@ impl Core {
             return Ok(format!("{to} leads {shard} already"));
         }
         if leader == self.me.node {
-            self.hand_over(shard, |_, node| i64::from(node != to));
+            if !self.transfer_to(shard, to) {
+                return Err(format!("{to} has no vote in {shard}, so it cannot lead it"));
+            }
         } else {
             self.send_to_shard(leader, shard, &Frame::Transfer { shard, to });
         }

@@ -338,6 +338,26 @@ impl Core {
         }
     }
 
+    /// Hands the leadership of a shard to the node that people named. Unlike [`Self::hand_over`], it does
+    /// not matter whether it was heard from in the last moments: nobody else is meant. False when it has
+    /// no vote, or this node does not lead.
+    pub(crate) fn transfer_to(&mut self, shard: ShardId, node: NodeId) -> bool {
+        let Some(replica) = self.replicas.get_mut(shard) else {
+            return false;
+        };
+        let Some(group) = replica.group().filter(|g| g.is_leader()) else {
+            return false;
+        };
+        let members = group.membership();
+        let to = (members.replicas.values())
+            .find(|r| r.node == node && members.is_voter(r.id))
+            .map(|r| r.id);
+        if let Some(to) = to {
+            replica.transfer_leader(to);
+        }
+        to.is_some()
+    }
+
     /// Lets every shard work until it has nothing left to do.
     pub(crate) fn flush_shards(&mut self, now: Now) {
         for id in self.replicas.ids() {

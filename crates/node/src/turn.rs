@@ -508,7 +508,7 @@ impl Core {
             }
             Frame::Gone { shard, to, replica } => self.gone(shard, to, replica),
             Frame::Transfer { shard, to } => {
-                self.hand_over(shard, |_, node| i64::from(node != to));
+                self.transfer_to(shard, to);
             }
             Frame::Catalog { index, bytes } => {
                 if index > self.catalog_index

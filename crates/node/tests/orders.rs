@@ -139,6 +139,22 @@ fn leadership_is_handed_over_to_each_member_in_turn() {
 }
 
 #[test]
+fn leadership_that_is_ordered_to_a_silent_member_goes_to_nobody_else() {
+    let mut house = House::serving(3, 1);
+    let first = leader(&mut house, "tree");
+    let is_first = |h: &House, m: usize| format!("{:x}", h.machines[m].node.0) == first;
+    let led = (0..3).find(|m| is_first(&house, *m)).expect("one leads");
+    let silent = (led + 1) % 3;
+    house.kill(silent);
+    house.run(1_000);
+    let to = house.machines[silent].address.clone();
+    let shard = "tree".into();
+    done(house.order(led, AdminCommand::TransferLeader { shard, to }));
+    house.run(2_000);
+    assert_eq!(house.status(led, 0).shards[1].leader, first);
+}
+
+#[test]
 fn snapshot_ordered_is_what_a_restart_begins_with() {
     let mut house = House::serving(3, 1);
     create(&mut house, 0, "/a");
