@@ -22,33 +22,45 @@ pub fn slot_of(key: &[u8]) -> u16 {
     crc16(hash_tag(key)) % SLOTS
 }
 
-/// CRC-16/XMODEM: polynomial 0x1021, initial value 0; a byte at a time.
+/// CRC-16/XMODEM: polynomial 0x1021, initial value 0; four bytes at a time, whose look-ups do not wait for
+/// each other (Kounavis, Berry: "A systematic approach to building high performance software-based CRC
+/// generators", ISCC 2005).
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| {
-        let top = (crc >> 8) as u8 ^ byte;
-        crc << 8 ^ CRC16[usize::from(top)]
+    let [t0, t1, t2, t3] = &CRC16;
+    let at = |table: &[u16; 256], byte: u8| table[usize::from(byte)];
+    let mut fours = bytes.chunks_exact(4);
+    let mut crc = 0u16;
+    for four in &mut fours {
+        let [high, low] = crc.to_be_bytes();
+        crc = at(t3, high ^ four[0]) ^ at(t2, low ^ four[1]) ^ at(t1, four[2]) ^ at(t0, four[3]);
+    }
+    fours.remainder().iter().fold(crc, |crc, byte| {
+        let [high, low] = crc.to_be_bytes();
+        u16::from(low) << 8 ^ at(t0, high ^ byte)
     })
 }
 
-/// What a byte in front contributes.
-static CRC16: [u16; 256] = {
-    let mut table = [0; 256];
+/// What a byte contributes with none to three bytes behind it.
+static CRC16: [[u16; 256]; 4] = {
+    let mut tables = [[0; 256]; 4];
     let mut byte = 0;
     while byte < 256 {
         let mut crc = (byte as u16) << 8;
         let mut bit = 0;
-        while bit < 8 {
+        while bit < 32 {
             let carry = crc & 0x8000 != 0;
             crc <<= 1;
             if carry {
                 crc ^= 0x1021;
             }
             bit += 1;
+            if bit % 8 == 0 {
+                tables[bit / 8 - 1][byte] = crc;
+            }
         }
-        table[byte] = crc;
         byte += 1;
     }
-    table
+    tables
 };
 
 #[cfg(test)]
@@ -66,7 +78,19 @@ mod tests {
     #[test]
     fn crc16_golden() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
-        assert_eq!(crc16(b""), 0);
+        // Bit by bit, whatever the length.
+        let bytes: Vec<u8> = (0..40u8).map(|n| n.wrapping_mul(57) ^ 0xa5).collect();
+        for length in 0..bytes.len() {
+            let mut crc = 0u16;
+            for byte in &bytes[..length] {
+                crc ^= u16::from(*byte) << 8;
+                for _ in 0..8 {
+                    let carry = crc & 0x8000 != 0;
+                    crc = crc << 1 ^ if carry { 0x1021 } else { 0 };
+                }
+            }
+            assert_eq!(crc16(&bytes[..length]), crc, "{length} bytes");
+        }
     }
 
     #[test]

@@ -93,6 +93,15 @@ pub fn range(start: i64, stop: i64, length: usize) -> std::ops::Range<usize> {
     start as usize..stop as usize + 1
 }
 
+/// The same in a string, where an end before the first place means the first place.
+pub fn text_range(start: i64, stop: i64, length: usize) -> std::ops::Range<usize> {
+    let stop = match stop < -(length as i64) {
+        true => 0,
+        false => stop,
+    };
+    range(start, stop, length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +114,7 @@ mod tests {
         assert_eq!(range(5, 9, 3), 0..0);
         assert_eq!(range(0, -1, 0), 0..0);
         assert_eq!(range(i64::MIN, i64::MAX, 2), 0..2);
+        assert_eq!(range(0, -3, 2), 0..0);
+        assert_eq!(text_range(0, -3, 2), 0..1);
     }
 }

@@ -112,6 +112,16 @@ impl Database {
         }
     }
 
+    /// Frees the memory of some slots; the database is of no more use. False when all is free.
+    pub fn free(&mut self, slots: usize) -> bool {
+        const ENDS: usize = 256;
+        for _ in 0..ENDS {
+            self.ends.pop_first();
+        }
+        self.slots.truncate(self.slots.len().saturating_sub(slots));
+        !self.slots.is_empty() || !self.ends.is_empty()
+    }
+
     /// The slot, if the database has any.
     #[inline]
     pub fn slot(&self, slot: u16) -> Option<&Slot> {

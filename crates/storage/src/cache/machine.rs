@@ -18,6 +18,9 @@ use std::cell::Cell;
 /// Databases, from 0.
 pub const DATABASES: u32 = 16;
 
+/// Slots freed with each unit after a database was emptied.
+const SWEPT_SLOTS: usize = 4;
+
 /// Refuses a database that does not exist.
 pub const NO_DATABASE: Reply = Reply::error("ERR DB index is out of range");
 
@@ -41,6 +44,8 @@ pub struct Cache {
     seed: Option<Seed>,
     databases: Vec<Database>,
     cut: Option<Box<Cut>>,
+    /// Databases emptied as a whole, to be freed little by little.
+    garbage: Vec<Database>,
     restoring: Option<Box<Restore>>,
     /// Reads so far that may have drawn something; of this replica only.
     draws: Cell<u64>,
@@ -61,6 +66,7 @@ impl Cache {
             seed: None,
             databases: (0..DATABASES).map(|_| Database::new(0)).collect(),
             cut: None,
+            garbage: Vec::new(),
             restoring: None,
             draws: Cell::new(0),
         }
@@ -83,6 +89,7 @@ impl Cache {
         unit: Unit,
         out: &mut Vec<Output>,
     ) -> Result<(), ApplyFault> {
+        self.sweep();
         self.time_ms = self.time_ms.max(stamp.time_ms);
         self.seed.get_or_insert_with(|| Seed::draw(stamp.seed));
         let revision = self.revision + 1;
@@ -221,10 +228,20 @@ impl Cache {
             return false;
         }
         let old = std::mem::replace(database, Database::new(revision));
-        if let Some(cut) = &mut self.cut {
-            cut.hand_over(old);
+        match &mut self.cut {
+            Some(cut) => cut.hand_over(old),
+            None => self.garbage.push(old),
         }
         true
+    }
+
+    /// Frees a little of what was emptied, so that a large FLUSHALL holds nobody up.
+    fn sweep(&mut self) {
+        if let Some(database) = self.garbage.last_mut()
+            && !database.free(SWEPT_SLOTS)
+        {
+            self.garbage.pop();
+        }
     }
 
     /// Exchanges two databases.
@@ -295,12 +312,13 @@ impl Machine for Cache {
             digest: self.digest(),
             key_count: self.counts().keys as u64,
         };
+        self.abort_snapshot();
         self.cut = Some(Box::new(Cut::new(header, &mut self.databases)));
     }
 
     fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
         let poll = match &mut self.cut {
-            Some(cut) => cut.poll(&mut self.databases, bytes_max),
+            Some(cut) => cut.poll(&mut self.databases, &mut self.garbage, bytes_max),
             None => SnapshotPoll::Done,
         };
         if poll == SnapshotPoll::Done {
@@ -310,7 +328,9 @@ impl Machine for Cache {
     }
 
     fn abort_snapshot(&mut self) {
-        self.cut = None;
+        if let Some(cut) = self.cut.take() {
+            self.garbage.extend(cut.into_emptied());
+        }
         for database in &mut self.databases {
             database.mark = Mark::PASSED;
         }

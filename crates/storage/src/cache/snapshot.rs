@@ -120,9 +120,12 @@ impl Cut {
 
     /// The database was emptied as a whole; what it held may not have been visited.
     pub fn hand_over(&mut self, database: Database) {
-        if database.mark.cursor.0 < SLOTS && !self.ended {
-            self.emptied.push(database);
-        }
+        self.emptied.push(database);
+    }
+
+    /// What was handed over and not visited yet.
+    pub fn into_emptied(self) -> Vec<Database> {
+        self.emptied
     }
 
     fn record(&mut self, write: impl FnOnce(&mut Writer)) {
@@ -141,8 +144,13 @@ impl Cut {
         *piece = w.into_vec();
     }
 
-    /// The next chunk.
-    pub fn poll(&mut self, databases: &mut [Database], bytes_max: usize) -> SnapshotPoll {
+    /// The next chunk. Databases that were handed over become garbage once they were visited.
+    pub fn poll(
+        &mut self,
+        databases: &mut [Database],
+        garbage: &mut Vec<Database>,
+        bytes_max: usize,
+    ) -> SnapshotPoll {
         if self.ended {
             return SnapshotPoll::Done;
         }
@@ -151,8 +159,9 @@ impl Cut {
         while self.waiting_bytes < room && !is_visited {
             is_visited = match self.emptied.pop() {
                 Some(mut database) => {
-                    if self.visit(&mut database) {
-                        self.emptied.push(database);
+                    match self.visit(&mut database) {
+                        true => self.emptied.push(database),
+                        false => garbage.push(database),
                     }
                     false
                 }

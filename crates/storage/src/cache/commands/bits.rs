@@ -1,7 +1,7 @@
 //! Bits of strings, the most significant of the first byte being bit 0.
 
 use super::super::Reply;
-use super::super::args::{SYNTAX, count, integer, integer_or, is, range};
+use super::super::args::{SYNTAX, count, integer, integer_or, is, text_range};
 use super::super::context::{Answer, Edit, Ending, View};
 use super::super::entry::NEVER_MS;
 use super::super::number::parse_integer;
@@ -47,9 +47,9 @@ pub fn getbit(view: View<'_>, args: &[Bytes]) -> Answer {
 /// The bits that start, end and unit mean in so many bytes.
 fn bits(start: i64, end: i64, is_bits: bool, bytes: usize) -> Range<usize> {
     if is_bits {
-        return range(start, end, bytes * 8);
+        return text_range(start, end, bytes * 8);
     }
-    let bytes = range(start, end, bytes);
+    let bytes = text_range(start, end, bytes);
     bytes.start * 8..bytes.end * 8
 }
 
@@ -85,6 +85,9 @@ pub fn bitcount(view: View<'_>, args: &[Bytes]) -> Answer {
         [start, end, unit] => (integer(start)?, integer(end)?, is_bits(Some(unit))?),
         _ => return Err(SYNTAX),
     };
+    if start < 0 && end < 0 && start > end {
+        return Ok(Reply::Integer(0));
+    }
     let bits = bits(start, end, is_bits, text.len());
     if bits.is_empty() {
         return Ok(Reply::Integer(0));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// Elements that a random choice with repetition may yield.
-const DRAWN_MAX: i64 = 1 << 24;
+const DRAWN_MAX: i64 = 1 << 20;
 
 /// How many elements a random choice wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use super::super::Reply;
 use super::super::args::{
-    NOT_FLOAT, NOT_INTEGER, SYNTAX, bulk, bulk_or_nil, count, flag, integer, is, range,
+    NOT_FLOAT, NOT_INTEGER, SYNTAX, bulk, bulk_or_nil, count, flag, integer, is, text_range,
 };
 use super::super::context::{Answer, Edit, Ending, View};
 use super::super::entry::NEVER_MS;
@@ -228,15 +228,9 @@ pub fn strlen(view: View<'_>, args: &[Bytes]) -> Answer {
 pub fn getrange(view: View<'_>, args: &[Bytes]) -> Answer {
     let (start, end) = (integer(&args[1])?, integer(&args[2])?);
     let text = view.string(&args[0])?.unwrap_or_default();
-    // An end before the first byte means the first byte, unless the start is behind it too.
-    let is_empty = start < 0 && end < 0 && start > end;
-    let end = match end < -(text.len() as i64) {
-        true => 0,
-        false => end,
-    };
-    let range = match is_empty {
+    let range = match start < 0 && end < 0 && start > end {
         true => 0..0,
-        false => range(start, end, text.len()),
+        false => text_range(start, end, text.len()),
     };
     Ok(bulk(&text[range]))
 }
