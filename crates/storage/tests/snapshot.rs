@@ -132,10 +132,20 @@ fn chunks_stay_near_their_size_and_a_second_snapshot_begins_anew() {
     let mut rng = Rng::new(7);
     let mut cache = Cache::new();
     fill(&mut cache, &mut rng, 100);
+    // Keys larger than a chunk.
+    for name in ["RPUSH big", "SADD large", "APPEND long"] {
+        let mut huge = command(name);
+        let element = bytes::Bytes::from(vec![b'x'; 100_000]);
+        huge.args.push(element);
+        apply(&mut cache, stamp(1000, 0), 0, huge);
+    }
     cache.begin_snapshot();
     cache.poll_snapshot(100);
-    let chunks = snapshot(&mut cache, 2000, |_| {});
-    assert!(chunks.iter().all(|chunk| chunk.len() <= 2100));
+    let chunks = snapshot(&mut cache, 2000, |cache| {
+        apply(cache, stamp(1000, 0), 0, command("GET nothing"));
+    });
+    assert!(chunks.len() > 100);
+    assert!(chunks.iter().all(|chunk| chunk.len() <= 2000));
     assert_eq!(restored(&chunks).expect("whole").digest(), cache.digest());
     assert_eq!(cache.poll_snapshot(100), SnapshotPoll::Done);
 }

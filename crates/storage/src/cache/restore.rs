@@ -1,4 +1,4 @@
-//! Reading a snapshot back: chunks in order, whole records, and at the end the proof that count and digest
+//! Reading a snapshot back: chunks in order, records as soon as they are whole, and at the end the proof that count and digest
 //! are those of the cut.
 
 use super::Cache;
@@ -17,6 +17,8 @@ use base::{DecodeError, Machine, Reader};
 pub struct Restore {
     header: Option<Header>,
     databases: Vec<Database>,
+    /// The part of a record that has arrived.
+    arrived: Vec<u8>,
     records: u64,
     chunks: u32,
     ended: bool,
@@ -55,12 +57,22 @@ impl Restore {
             return Err("the snapshot had ended before it".into());
         }
         self.chunks += 1;
-        while !r.is_empty() {
-            let mut record = Reader::new(r.bytes().map_err(say)?);
+        let mut arrived = std::mem::take(&mut self.arrived);
+        arrived.extend_from_slice(r.rest());
+        let mut rest = &arrived[..];
+        while let Some((length, behind)) = rest.split_first_chunk()
+            && let Ok(length) = usize::try_from(u64::from_be_bytes(*length))
+            && let Some((record, behind)) = behind.split_at_checked(length)
+        {
+            let mut record = Reader::new(record);
             self.record(&mut record)
                 .and_then(|()| record.finish())
                 .map_err(|e| format!("record {}: {e}", self.records))?;
+            rest = behind;
         }
+        let done = arrived.len() - rest.len();
+        arrived.drain(..done);
+        self.arrived = arrived;
         Ok(())
     }
 
@@ -150,7 +162,7 @@ impl Restore {
     pub fn finish(self) -> Result<Cache, String> {
         let refuse = |what: String| format!("restoring a cache snapshot: {what}; take another");
         let header = match self.header {
-            Some(header) if self.ended => header,
+            Some(header) if self.ended && self.arrived.is_empty() => header,
             _ => return Err(refuse(format!("it ends after {} chunks", self.chunks))),
         };
         let cache = Cache::from_parts(header, self.databases);

@@ -4,8 +4,9 @@
 //! passed over. A database that is emptied as a whole is handed over to the snapshot. So the stream holds
 //! each entry of the cut exactly once, and memory holds the old images not yet polled.
 //!
-//! The form: a chunk is a `u16` format version, a `u32` chunk number from 0, then whole records; a record
-//! is a `u32` length and so many bytes, of which the first is its tag.
+//! The form is a stream of records; a record is a `u64` length and so many bytes, of which the first is its
+//! tag. A chunk is a `u16` format version, a `u32` chunk number from 0, then the next bytes of the stream: a
+//! key may be larger than any chunk.
 
 use super::database::{Database, Mark};
 use super::entry::Entry;
@@ -45,9 +46,13 @@ pub struct Cut {
     emptied: Vec<Database>,
     /// Records not yet polled, in pieces.
     waiting: VecDeque<Vec<u8>>,
+    /// Bytes of the first piece that were polled.
+    polled: usize,
     waiting_bytes: usize,
     records: u64,
     chunks: u32,
+    /// The last record waits or was polled.
+    is_last_written: bool,
     ended: bool,
 }
 
@@ -73,9 +78,11 @@ impl Cut {
             revision: header.revision,
             emptied: Vec::new(),
             waiting: VecDeque::new(),
+            polled: 0,
             waiting_bytes: 0,
             records: 0,
             chunks: 0,
+            is_last_written: false,
             ended: false,
         };
         cut.record(|w| {
@@ -136,12 +143,13 @@ impl Cut {
         }
         let piece = self.waiting.back_mut().expect("one was pushed");
         let mut w = Writer::from_vec(std::mem::take(piece));
-        let before = w.len();
-        w.u32(0);
+        let start = w.len();
+        w.u64(0);
         write(&mut w);
-        w.patch_u32(before, (w.len() - before - 4) as u32);
-        self.waiting_bytes += w.len() - before;
         *piece = w.into_vec();
+        let length = (piece.len() - start - 8) as u64;
+        piece[start..start + 8].copy_from_slice(&length.to_be_bytes());
+        self.waiting_bytes += piece.len() - start;
     }
 
     /// The next chunk. Databases that were handed over become garbage once they were visited.
@@ -168,8 +176,8 @@ impl Cut {
                 None => !databases.iter_mut().any(|database| self.visit(database)),
             };
         }
-        if is_visited && self.waiting_bytes <= room {
-            self.ended = true;
+        if is_visited && !self.is_last_written {
+            self.is_last_written = true;
             let records = self.records;
             self.record(|w| {
                 w.u8(END).u64(records);
@@ -178,20 +186,21 @@ impl Cut {
         let mut w = Writer::new();
         w.u16(FORMAT).u32(self.chunks);
         self.chunks += 1;
-        let mut left = if self.ended { usize::MAX } else { room };
-        let mut is_first = true;
-        while let Some(mut piece) = self.waiting.pop_front() {
-            let taken = whole_records(&piece, left, is_first);
-            is_first = false;
-            left = left.saturating_sub(taken);
+        let mut left = room;
+        while left > 0
+            && let Some(piece) = self.waiting.front()
+        {
+            let taken = left.min(piece.len() - self.polled);
+            w.raw(&piece[self.polled..self.polled + taken]);
+            left -= taken;
+            self.polled += taken;
             self.waiting_bytes -= taken;
-            w.raw(&piece[..taken]);
-            if taken < piece.len() {
-                piece.drain(..taken);
-                self.waiting.push_front(piece);
-                break;
+            if self.polled == piece.len() {
+                self.waiting.pop_front();
+                self.polled = 0;
             }
         }
+        self.ended = self.is_last_written && self.waiting.is_empty();
         SnapshotPoll::Chunk(w.into_vec())
     }
 
@@ -219,20 +228,6 @@ impl Cut {
         database.mark.cursor = (slot, hash);
         true
     }
-}
-
-/// How many bytes of whole records fit into `room`; at least one record when `at_least_one`.
-fn whole_records(piece: &[u8], room: usize, at_least_one: bool) -> usize {
-    let mut taken = 0;
-    while taken < piece.len() {
-        let length = piece[taken..taken + 4].try_into().expect("four bytes");
-        let next = taken + 4 + u32::from_be_bytes(length) as usize;
-        if next > room && !(at_least_one && taken == 0) {
-            break;
-        }
-        taken = next;
-    }
-    taken
 }
 
 fn encode_emptied(w: &mut Writer, number: u32, slot: u16, at: u64) {
