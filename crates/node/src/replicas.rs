@@ -309,7 +309,7 @@ impl Core {
         );
         for shard in self.replicas.ids() {
             if self.lane_of(shard) == id {
-                self.hand_over(shard, |_, _| 0);
+                self.hand_over(shard, |core, node| i64::from(core.disk_is_low(node)));
             }
         }
     }
