@@ -28,10 +28,18 @@ pub enum Bug {
     EventAfterData,
     /// A session that moved keeps getting served by its old home.
     ServeAfterMove,
+    /// A container that never had a child is removed as if it had lost its last.
+    ReapUnused,
+    /// A TTL node is removed when half its time is over.
+    ReapEarly,
+    /// Access control lists let everybody pass.
+    LetEverybodyPass,
+    /// A persistent watch is consumed by its first event.
+    ConsumePersistent,
 }
 
 /// Every bug, for tests that go through them.
-pub const ALL: [Bug; 11] = [
+pub const ALL: [Bug; 15] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,
@@ -43,6 +51,10 @@ pub const ALL: [Bug; 11] = [
     Bug::SnapshotWithoutOldImage,
     Bug::EventAfterData,
     Bug::ServeAfterMove,
+    Bug::ReapUnused,
+    Bug::ReapEarly,
+    Bug::LetEverybodyPass,
+    Bug::ConsumePersistent,
 ];
 
 #[cfg(debug_assertions)]

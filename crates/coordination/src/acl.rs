@@ -2,6 +2,7 @@
 //! and `ip`; the super user passes everywhere.
 
 use crate::{Acl, ErrorCode, Identity, Principal};
+use base::planted::{Bug, planted};
 use base64::Engine;
 use sha1::{Digest, Sha1};
 use std::net::IpAddr;
@@ -63,6 +64,7 @@ pub(crate) fn expand(acl: Vec<Acl>, principal: &Principal) -> Result<Vec<Acl>, E
 /// True when some line grants one of the `wanted` permissions to the caller.
 pub(crate) fn permits(acl: &[Acl], wanted: u32, principal: &Principal) -> bool {
     principal.superuser
+        || planted(Bug::LetEverybodyPass)
         || acl
             .iter()
             .any(|line| line.permissions & wanted != 0 && matches(&line.identity, principal))

@@ -10,6 +10,7 @@
 
 use crate::{Coordination, Event, EventKind};
 use base::map::HashMap;
+use base::planted::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -243,6 +244,11 @@ impl Watches {
             EventKind::Created | EventKind::DataChanged => (DATA | PERSISTENT | RECURSIVE, DATA),
             EventKind::Deleted => (DATA | CHILDREN | PERSISTENT | RECURSIVE, DATA | CHILDREN),
             EventKind::ChildrenChanged => (CHILDREN | PERSISTENT, CHILDREN),
+        };
+        let consumed = if planted(Bug::ConsumePersistent) {
+            consumed | PERSISTENT
+        } else {
+            consumed
         };
         let mut found = Vec::new();
         self.collect(&event.path, direct, &mut found);

@@ -6,6 +6,7 @@ use crate::history::{
     SessionNumber, WatchSet,
 };
 use crate::protocol;
+use crate::workload::CREDENTIALS;
 use crate::world::{ConnectionNote, World};
 use base::{Rng, SessionId};
 use bytes::Bytes;
@@ -141,6 +142,8 @@ pub struct Client {
     pub rng: Rng,
     /// The only node that it connects to, if there is such.
     pub pinned: Option<usize>,
+    /// Shows the credentials that the guarded nodes ask for.
+    pub credentials: bool,
     /// Time-out that it asks for.
     pub timeout_ms: u32,
     /// Sends nothing, not even pings, before then.
@@ -165,6 +168,7 @@ impl Client {
             number,
             rng,
             pinned: None,
+            credentials: false,
             timeout_ms,
             nap_until_us: 0,
             retry_at_us: 0,
@@ -446,6 +450,16 @@ impl Client {
                 self.note(cx, id, Seen::Pong(zxid));
             }
             Response::Reply {
+                xid: opcode::AUTH_XID,
+                error,
+                ..
+            } => {
+                if error != 0 {
+                    let complaint = format!("credentials were refused: {error}");
+                    cx.history.complaints.push(complaint);
+                }
+            }
+            Response::Reply {
                 xid: opcode::SET_WATCHES_XID,
                 zxid,
                 ..
@@ -539,6 +553,7 @@ impl Client {
             cx.history.sessions.push(Session {
                 client: self.number,
                 id: connect.session,
+                credentials: self.credentials,
                 timeout_ms: connect.timeout_ms as u64,
                 vouched_us: greeted_us,
                 ending: None,
@@ -552,6 +567,11 @@ impl Client {
         }
         self.moved = self.ghost.is_some();
         self.note(cx, id, Seen::Attached);
+        if self.credentials {
+            let mut out = Vec::new();
+            request::add_auth(&mut out, "digest", CREDENTIALS.as_bytes());
+            cx.world.client_send(id, out.into());
+        }
         let set = self.watches.set();
         if !set.is_empty() {
             let mut out = Vec::new();

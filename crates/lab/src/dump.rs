@@ -24,6 +24,7 @@ impl Dumper {
     pub(crate) fn new(number: usize, node: usize, rng: Rng) -> Self {
         let mut client = Client::new(number, rng, 10_000);
         client.pinned = Some(node);
+        client.credentials = true;
         Self {
             client,
             node,

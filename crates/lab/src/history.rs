@@ -11,13 +11,34 @@ pub type OperationId = usize;
 /// Position of a session in [`History::sessions`].
 pub type SessionNumber = usize;
 
+/// How long a node stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// Until it is deleted.
+    Persistent,
+    /// As long as its session.
+    Ephemeral,
+    /// Until its last child is gone.
+    Container,
+    /// Until it was not set for so many milliseconds.
+    Ttl(u32),
+}
+
 /// How a node is created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Kind {
-    /// Goes with its session.
-    pub ephemeral: bool,
+    /// How long it stays.
+    pub life: Life,
     /// A counter is appended to its name.
     pub sequential: bool,
+}
+
+impl Kind {
+    /// Without a counter.
+    pub fn of(life: Life) -> Self {
+        let sequential = false;
+        Self { life, sequential }
+    }
 }
 
 /// What a client asks.
@@ -118,6 +139,8 @@ pub struct Session {
     pub client: usize,
     /// Its id.
     pub id: SessionId,
+    /// Its client shows the credentials that [`crate::workload::GUARDED`] asks for.
+    pub credentials: bool,
     /// Granted time-out in milliseconds.
     pub timeout_ms: u64,
     /// When the client sent the last request that was answered.
@@ -213,6 +236,8 @@ pub struct History {
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.
     pub cut_off: bool,
+    /// Wall clocks were set: what lives by the clock may live longer or shorter.
+    pub clocks_set: bool,
 }
 
 impl History {

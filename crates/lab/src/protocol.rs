@@ -1,8 +1,10 @@
 //! The lab's operations in ZooKeeper's bytes.
 
-use crate::history::{Answer, EventKind, Kind, Op};
+use crate::history::{Answer, EventKind, Kind, Life, Op};
+use crate::workload::{CREDENTIALS, GUARDED};
 use bytes::Bytes;
-use coordination::{Acl, CreateMode, TreeOp};
+use coordination::acl::digest_id;
+use coordination::{Acl, CreateMode, Identity, TreeOp, permission};
 use wire_zookeeper::WriteShape;
 use wire_zookeeper::client::{body, request};
 
@@ -40,7 +42,7 @@ fn tree_op(op: &Op) -> TreeOp {
         Op::Create { path, value, kind } => TreeOp::Create {
             path: path.clone(),
             data: Bytes::copy_from_slice(value.as_bytes()),
-            acl: vec![Acl::open()],
+            acl: vec![acl(path)],
             mode: create_mode(*kind),
         },
         Op::Delete { path, version } => TreeOp::Delete {
@@ -57,10 +59,28 @@ fn tree_op(op: &Op) -> TreeOp {
 
 fn create_mode(kind: Kind) -> CreateMode {
     let sequential = kind.sequential;
-    if kind.ephemeral {
-        CreateMode::Ephemeral { sequential }
-    } else {
-        CreateMode::Persistent { sequential }
+    match kind.life {
+        Life::Persistent => CreateMode::Persistent { sequential },
+        Life::Ephemeral => CreateMode::Ephemeral { sequential },
+        Life::Container => CreateMode::Container,
+        Life::Ttl(ms) => CreateMode::Ttl {
+            ttl_ms: i64::from(ms),
+            sequential,
+        },
+    }
+}
+
+/// Everybody may do everything, but to the guarded.
+fn acl(path: &str) -> Acl {
+    if !path.starts_with(GUARDED) {
+        return Acl::open();
+    }
+    Acl {
+        permissions: permission::ALL,
+        identity: Identity {
+            scheme: "digest".into(),
+            id: digest_id(CREDENTIALS).expect("there is a colon"),
+        },
     }
 }
 

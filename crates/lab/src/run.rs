@@ -250,9 +250,12 @@ impl Run {
         for number in 0..options.clients {
             let mut rng = workload.fork(number as u64);
             let timeout_ms = rng.range(1_500, 6_000) as u32;
+            let intentions = Intentions::new(number, rng.fork(1), padding);
+            let mut client = Client::new(number, rng, timeout_ms);
+            client.credentials = number % 2 == 1;
             run.players.push(Player {
-                intentions: Intentions::new(number, rng.fork(1), padding),
-                client: Client::new(number, rng, timeout_ms),
+                intentions,
+                client,
                 pending: Vec::new(),
                 progress: 0,
                 done: false,
@@ -268,6 +271,7 @@ impl Run {
 
     /// One more fault.
     pub(crate) fn plan(&mut self, planned: Planned) {
+        self.history.clocks_set |= matches!(planned.fault, faults::Fault::Step { .. });
         self.alarm(planned.at_us, Alarm::Fault(self.schedule.len()));
         self.schedule.push(planned);
     }
@@ -651,7 +655,7 @@ impl Player {
                 client.send(cx, vec![Op::Close]);
             }
             20..40 => {
-                client.send(cx, Intentions::add_watch());
+                client.send(cx, self.intentions.add_watch());
             }
             _ => {
                 client.send(cx, self.intentions.next(clients));

@@ -2,8 +2,10 @@
 //!
 //! `/register/N` are set and read; every value is unique. `/log` gathers sequential nodes that are never
 //! deleted: a record of what was applied and in which order. `/live` holds ephemerals. `/short/N` come and go.
+//! `/box` holds containers, `/ttl` what goes by the clock, each under a name of its own; [`GUARDED`] is for
+//! those with credentials; [`WATCHED`] and what is under it have persistent watches.
 
-use crate::history::{Kind, Op};
+use crate::history::{Kind, Life, Op};
 use base::Rng;
 
 /// Registers.
@@ -11,21 +13,37 @@ pub const REGISTERS: u64 = 3;
 /// Nodes that come and go.
 pub const SHORT: u64 = 3;
 
+/// A node that only those with [`CREDENTIALS`] may read or change.
+pub const GUARDED: &str = "/guarded";
+/// What half of the clients show.
+pub const CREDENTIALS: &str = "lab:open sesame";
+/// A node with persistent watches, on itself and on what is under it.
+pub const WATCHED: &str = "/watched";
+/// Under [`WATCHED`]: one that is set, and one that comes and goes.
+pub const WATCHED_CHILDREN: [&str; 2] = ["/watched/set", "/watched/short"];
+
 /// The nodes that everything else needs, in order of creation.
 pub fn foundation() -> Vec<Op> {
-    let mut paths: Vec<String> = ["/register", "/log", "/live", "/short"]
-        .map(String::from)
-        .into();
+    let mut paths: Vec<String> = [
+        "/register",
+        "/log",
+        "/live",
+        "/short",
+        "/box",
+        "/ttl",
+        GUARDED,
+        WATCHED,
+        WATCHED_CHILDREN[0],
+    ]
+    .map(String::from)
+    .into();
     paths.extend((0..REGISTERS).map(register));
     paths
         .into_iter()
         .map(|path| Op::Create {
             value: format!("first{path}"),
             path,
-            kind: Kind {
-                ephemeral: false,
-                sequential: false,
-            },
+            kind: Kind::of(Life::Persistent),
         })
         .collect()
 }
@@ -47,6 +65,11 @@ pub struct Intentions {
     count: u64,
     /// Ephemerals that it made, perhaps.
     own: Vec<String>,
+    /// Containers that it made, perhaps, and children in them.
+    containers: Vec<String>,
+    contained: Vec<String>,
+    /// Nodes with a time to live that it made, perhaps.
+    ttls: Vec<String>,
     /// Bytes appended to each value.
     padding: usize,
 }
@@ -59,6 +82,9 @@ impl Intentions {
             client,
             count: 0,
             own: Vec::new(),
+            containers: Vec::new(),
+            contained: Vec::new(),
+            ttls: Vec::new(),
             padding,
         }
     }
@@ -94,14 +120,35 @@ impl Intentions {
             path: "/log/n-".into(),
             value: self.value(),
             kind: Kind {
-                ephemeral: false,
+                life: Life::Persistent,
                 sequential: true,
             },
         }
     }
 
+    /// A path that nobody else has had, or will have.
+    fn own_path(&mut self, parent: &str) -> String {
+        self.count += 1;
+        format!("{parent}/c{}-{}", self.client, self.count)
+    }
+
+    fn create(&mut self, path: String, life: Life) -> Op {
+        Op::Create {
+            path,
+            value: self.value(),
+            kind: Kind::of(life),
+        }
+    }
+
     /// Requests to be sent one behind the other.
     pub fn next(&mut self, clients: usize) -> Vec<Op> {
+        match self.rng.range(0, 20) {
+            0 => return self.next_contained(),
+            1 => return self.next_ttl(),
+            2 => return self.next_guarded(),
+            3 => return self.next_watched(),
+            _ => {}
+        }
         let watch = self.rng.one_in(3);
         match self.rng.range(0, 100) {
             0..20 => vec![self.set()],
@@ -134,10 +181,7 @@ impl Intentions {
             },
             77..83 => {
                 let (path, value) = (self.any_short(), self.value());
-                let kind = Kind {
-                    ephemeral: false,
-                    sequential: false,
-                };
+                let kind = Kind::of(Life::Persistent);
                 if self.rng.one_in(2) {
                     vec![Op::Create { path, value, kind }]
                 } else {
@@ -183,10 +227,108 @@ impl Intentions {
             path,
             value: self.value(),
             kind: Kind {
-                ephemeral: true,
+                life: Life::Ephemeral,
                 sequential,
             },
         }]
+    }
+
+    fn next_contained(&mut self) -> Vec<Op> {
+        let choice = self.rng.range(0, 4);
+        if choice == 0 || self.containers.is_empty() {
+            let path = self.own_path("/box");
+            self.containers.push(path.clone());
+            return vec![self.create(path, Life::Container)];
+        }
+        if choice == 1
+            && let Some(path) = self.contained.pop()
+        {
+            return vec![Op::Delete { path, version: -1 }];
+        }
+        let at = self.rng.range(0, self.containers.len() as u64) as usize;
+        let path = self.own_path(&self.containers[at].clone());
+        self.contained.push(path.clone());
+        vec![self.create(path, Life::Persistent)]
+    }
+
+    fn next_ttl(&mut self) -> Vec<Op> {
+        let choice = self.rng.range(0, 4);
+        if choice == 0 || self.ttls.is_empty() {
+            let path = self.own_path("/ttl");
+            self.ttls.push(path.clone());
+            let ttl_ms = self.rng.range(6_000, 8_000) as u32;
+            return vec![self.create(path, Life::Ttl(ttl_ms))];
+        }
+        let at = self.rng.range(0, self.ttls.len() as u64) as usize;
+        let path = self.ttls[at].clone();
+        if choice == 1 {
+            let value = self.value();
+            let version = -1;
+            return vec![Op::Set {
+                path,
+                value,
+                version,
+            }];
+        }
+        vec![Op::Sync, Op::Exists { path, watch: false }]
+    }
+
+    fn next_guarded(&mut self) -> Vec<Op> {
+        let path = GUARDED.to_owned();
+        let version = -1;
+        match self.rng.range(0, 6) {
+            0 | 1 => vec![Op::Get { path, watch: false }],
+            2 => vec![Op::Children { path, watch: false }],
+            3 => {
+                let path = self.own_path(GUARDED);
+                vec![self.create(path, Life::Persistent)]
+            }
+            4 => {
+                let value = self.value();
+                let set = Op::Set {
+                    path,
+                    value,
+                    version,
+                };
+                vec![Op::Multi(vec![self.append(), set])]
+            }
+            _ => {
+                let value = self.value();
+                vec![Op::Set {
+                    path,
+                    value,
+                    version,
+                }]
+            }
+        }
+    }
+
+    fn next_watched(&mut self) -> Vec<Op> {
+        let [set, short] = WATCHED_CHILDREN.map(str::to_owned);
+        let version = -1;
+        match self.rng.range(0, 6) {
+            0 | 1 => {
+                let value = self.value();
+                vec![Op::Set {
+                    path: set,
+                    value,
+                    version,
+                }]
+            }
+            2 => vec![self.create(short, Life::Persistent)],
+            3 => vec![Op::Delete {
+                path: short,
+                version,
+            }],
+            4 => vec![Op::Get {
+                path: set,
+                watch: false,
+            }],
+            _ => vec![Op::Exists {
+                path: short,
+                watch: false,
+            }],
+        }
     }
 
     fn multi(&mut self) -> Vec<Op> {
@@ -206,11 +348,13 @@ impl Intentions {
         vec![Op::Multi(ops)]
     }
 
-    /// A watch for life on everything under the log.
-    pub fn add_watch() -> Vec<Op> {
+    /// A watch for life: on everything under the log, or on a watched node.
+    pub fn add_watch(&mut self) -> Vec<Op> {
+        let [set, short] = WATCHED_CHILDREN;
+        let path = ["/log", WATCHED, set, short][self.rng.range(0, 4) as usize];
         vec![Op::AddWatch {
-            path: "/log".into(),
-            recursive: true,
+            path: path.into(),
+            recursive: path == "/log",
         }]
     }
 

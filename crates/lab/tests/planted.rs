@@ -12,9 +12,14 @@ fn faults(bug: Bug) -> &'static str {
         Bug::AcknowledgeBeforeSync => "blackout,slow",
         Bug::VoteAfterLostLog | Bug::CutSealedFrame => "rot",
         Bug::ApplyTwice => "duplicate",
-        Bug::LoseWatch | Bug::EventAfterData | Bug::ServeAfterMove | Bug::SkipGenerationCheck => {
-            "none"
-        }
+        Bug::LoseWatch
+        | Bug::EventAfterData
+        | Bug::ServeAfterMove
+        | Bug::SkipGenerationCheck
+        | Bug::ReapUnused
+        | Bug::ReapEarly
+        | Bug::LetEverybodyPass
+        | Bug::ConsumePersistent => "none",
         Bug::ExpireEarly => "connections",
         Bug::SyncWithoutReadIndex => "partition,slow",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",

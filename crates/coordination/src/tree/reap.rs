@@ -5,6 +5,7 @@ use super::Tree;
 use super::kind::NodeKind;
 use super::slab::{Node, SlotId};
 use crate::{Command, Output};
+use base::planted::{Bug, planted};
 use std::collections::BTreeSet;
 
 /// Removals proposed by one look.
@@ -27,8 +28,13 @@ fn due(node: &Node) -> Option<Due> {
         return None;
     }
     match NodeKind::of_owner(node.owner) {
-        NodeKind::Container => (node.creations != 0).then_some(Due::Now),
-        NodeKind::Ttl(ms) => Some(Due::After(node.mtime_ms.saturating_add(ms))),
+        NodeKind::Container => {
+            (node.creations != 0 || planted(Bug::ReapUnused)).then_some(Due::Now)
+        }
+        NodeKind::Ttl(ms) => {
+            let ms = if planted(Bug::ReapEarly) { ms / 2 } else { ms };
+            Some(Due::After(node.mtime_ms.saturating_add(ms)))
+        }
         NodeKind::Persistent | NodeKind::Ephemeral(_) => None,
     }
 }

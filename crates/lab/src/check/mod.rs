@@ -1,6 +1,9 @@
 //! Checkers: pure functions of a [`History`], each yielding what it objects to, in words.
 
+mod guarded;
 mod log;
+mod persistent;
+mod reaped;
 mod registers;
 mod replicas;
 mod sessions;
@@ -12,11 +15,14 @@ use crate::history::History;
 pub type Check = fn(&History) -> Vec<String>;
 
 /// Every checker, with its name.
-pub const ALL: [(&str, Check); 5] = [
+pub const ALL: [(&str, Check); 8] = [
     ("registers", registers::check),
     ("log", log::check),
     ("sessions", sessions::check),
     ("watches", watches::check),
+    ("persistent watches", persistent::check),
+    ("reaped", reaped::check),
+    ("guarded", guarded::check),
     ("replicas", replicas::check),
 ];
 
@@ -46,6 +52,7 @@ pub(crate) mod build {
         history.sessions.push(Session {
             client: history.sessions.len(),
             id: SessionId(history.sessions.len() as i64 + 1),
+            credentials: false,
             timeout_ms,
             vouched_us: 0,
             ending: None,
@@ -112,7 +119,11 @@ pub(crate) mod build {
             path: path.into(),
             value: value.into(),
             kind: Kind {
-                ephemeral,
+                life: if ephemeral {
+                    Life::Ephemeral
+                } else {
+                    Life::Persistent
+                },
                 sequential,
             },
         }

@@ -1,7 +1,7 @@
 //! Sessions: what a session sees never goes back; it expires only when its client was silent for its
 //! time-out; its ephemerals live exactly as long; the home that it left serves it no more.
 
-use crate::history::{Answer, Ending, History, Op, Outcome, Seen};
+use crate::history::{Answer, Ending, History, Life, Op, Outcome, Seen};
 use std::collections::BTreeMap;
 
 /// Clocks of nodes may run this much too fast, in parts per million.
@@ -103,7 +103,7 @@ fn ephemerals_live(history: &History) -> Vec<String> {
     for part in history.parts() {
         match (part.op, &part.outcome) {
             (Op::Create { path, kind, .. }, Outcome::Done(_))
-                if kind.ephemeral && !kind.sequential =>
+                if kind.life == Life::Ephemeral && !kind.sequential =>
             {
                 let at_us = part.operation.reply.as_ref().map_or(u64::MAX, |r| r.at_us);
                 let of = created.entry(path).or_default();
@@ -185,7 +185,7 @@ fn ephemerals_at_the_end(history: &History) -> Vec<String> {
         };
         let lives = history.sessions[part.operation.session].ending.is_none();
         let deleted = deletions.get(path.as_str()).is_some_and(|id| *id > part.id);
-        if kind.ephemeral && lives && !deleted && !tree.contains_key(path) {
+        if kind.life == Life::Ephemeral && lives && !deleted && !tree.contains_key(path) {
             objections.push(format!(
                 "{path} of operation {} is gone although its session {} lives",
                 part.id, part.operation.session

@@ -3,6 +3,7 @@
 //! sees every creation exactly once while its connection stands.
 
 use crate::history::{Answer, EventKind, History, Line, Op, Seen, SessionNumber};
+use crate::workload::WATCHED;
 use node::ClientId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +55,9 @@ fn one_shot(history: &History, session: SessionNumber, objections: &mut Vec<Stri
                          at revision {newest}"
                     ));
                 }
-                if !path.starts_with("/log") && !consume(&mut armed, *kind, path) {
+                // Those of persistent watches are looked at elsewhere.
+                let lasting = path.starts_with("/log") || path.starts_with(WATCHED);
+                if !lasting && !consume(&mut armed, *kind, path) {
                     objections.push(format!(
                         "session {session} got the event {kind:?} of {path} without an armed watch, or twice"
                     ));
@@ -210,7 +213,7 @@ fn recursive(history: &History, session: SessionNumber, objections: &mut Vec<Str
                         continue;
                     };
                     newest = newest.max(reply.zxid);
-                    if matches!(operation.op, Op::AddWatch { .. })
+                    if matches!(&operation.op, Op::AddWatch { path, .. } if path == "/log")
                         && reply.result.is_ok()
                         && armed_at.is_none()
                     {
