@@ -37,7 +37,7 @@ def free_port():
 
 
 class Server:
-    """One process. `address` is where ZooKeeper clients connect, `redis_address` where Redis' do."""
+    """One process. `address` is where ZooKeeper clients connect, `redis_address` and `kafka_address` where those do."""
 
     def __init__(self, number, directory):
         self.number = number
@@ -48,6 +48,7 @@ class Server:
         self.peer_address = f"127.0.0.1:{self.peer_port}"
         self.console_address = f"127.0.0.1:{self.third_port}"
         self.redis_address = f"127.0.0.1:{free_port()}"
+        self.kafka_address = f"127.0.0.1:{free_port()}"
         self.process = None
         self.stopped = False
 
@@ -114,6 +115,7 @@ class Althing(Server):
     def __init__(self, number, directory, options):
         super().__init__(number, directory)
         self.redis = options.pop("redis", False)
+        self.kafka = options.pop("kafka", False)
         self.options = options
         self.members = []
 
@@ -134,6 +136,8 @@ class Althing(Server):
         ]
         if self.redis:
             lines.append(f'redis = "{self.redis_address}"')
+        if self.kafka:
+            lines.append(f'kafka = "{self.kafka_address}"')
         (self.directory / "althing.toml").write_text("\n".join(lines) + "\n")
 
     def command(self):

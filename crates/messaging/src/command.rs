@@ -28,6 +28,8 @@ impl fmt::Display for PartitionId {
 pub struct LogConfig {
     /// Oldest segments go as long as this many bytes stay without them.
     pub retention_bytes: u64,
+    /// Oldest segments go as long as this many records stay without them; `None`: any number.
+    pub retention_records: Option<u64>,
     /// A segment goes when its newest record is older than this many milliseconds; `None`: never.
     pub retention_ms: Option<u64>,
     /// A segment is sealed before it grows beyond this many bytes.
@@ -40,6 +42,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             retention_bytes: 256 << 20,
+            retention_records: None,
             retention_ms: Some(7 * 24 * 3600 * 1000),
             segment_bytes: 1 << 20,
             batch_bytes_max: (1 << 20) + 12,
@@ -257,20 +260,22 @@ impl PartitionId {
 impl LogConfig {
     pub(crate) fn encode_into(&self, w: &mut Writer) {
         w.u64(self.retention_bytes);
-        w.bool(self.retention_ms.is_some());
-        w.u64(self.retention_ms.unwrap_or(0));
+        for limit in [self.retention_records, self.retention_ms] {
+            w.bool(limit.is_some()).u64(limit.unwrap_or(0));
+        }
         w.u64(self.segment_bytes).u64(self.batch_bytes_max);
     }
 
     pub(crate) fn decode_from(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let retention_bytes = r.u64()?;
-        let (is_aged, ms) = (r.bool()?, r.u64()?);
-        if !is_aged && ms != 0 {
-            return Err(DecodeError::Invalid("retention"));
-        }
+        let limit = |r: &mut Reader<'_>| match (r.bool()?, r.u64()?) {
+            (true, limit) => Ok(Some(limit)),
+            (false, 0) => Ok(None),
+            (false, _) => Err(DecodeError::Invalid("retention")),
+        };
         Ok(Self {
-            retention_bytes,
-            retention_ms: is_aged.then_some(ms),
+            retention_bytes: r.u64()?,
+            retention_records: limit(r)?,
+            retention_ms: limit(r)?,
             segment_bytes: r.u64()?,
             batch_bytes_max: r.u64()?,
         })

@@ -243,11 +243,13 @@ impl Log {
         for segment in self.sealed.iter().map(Arc::as_ref).chain(open) {
             let is_open = std::ptr::eq(segment, &self.open);
             let too_much = !is_open && bytes - segment.bytes >= config.retention_bytes;
+            let records_left = (self.end - segment.end_offset()) as u64;
+            let too_many = !is_open && config.retention_records.is_some_and(|n| records_left >= n);
             let age_ms = time_ms.saturating_sub(segment.newest_ms());
             let too_old = config
                 .retention_ms
                 .is_some_and(|ms| age_ms > i64::try_from(ms).unwrap_or(i64::MAX));
-            if !too_much && !too_old {
+            if !too_much && !too_many && !too_old {
                 break;
             }
             bytes -= segment.bytes;
@@ -356,6 +358,7 @@ mod tests {
 
     const SMALL: LogConfig = LogConfig {
         retention_bytes: 250,
+        retention_records: None,
         retention_ms: Some(1000),
         segment_bytes: 100,
         batch_bytes_max: 1000,

@@ -136,12 +136,7 @@ pub fn request(header: &Header, body: Bytes) -> Result<Request, String> {
 }
 
 fn read<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, String> {
-    let made = T::decode(&mut body, version).map_err(|e| e.to_string())?;
-    if body.is_empty() {
-        Ok(made)
-    } else {
-        Err("left-over bytes".into())
-    }
+    T::decode(&mut body, version).map_err(|e| e.to_string())
 }
 
 fn text(text: StrBytes) -> String {

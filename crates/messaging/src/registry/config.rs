@@ -1,4 +1,4 @@
-//! What of a topic can be configured: one table of Kafka's keys that have a meaning here.
+//! What of a topic can be configured: one table of the keys that have a meaning here.
 //!
 //! A key with one value only says what holds anyway; asking for anything else is refused rather than
 //! ignored. Keys that are not in the table are refused too.
@@ -39,7 +39,7 @@ const fn fixed(name: &'static str, default: &'static str) -> Key {
     }
 }
 
-static KEYS: [Key; 10] = [
+static KEYS: [Key; 11] = [
     fixed("cleanup.policy", "delete"),
     fixed("compression.type", "producer"),
     Key {
@@ -71,6 +71,13 @@ static KEYS: [Key; 10] = [
         default: "604800000",
         values: Values::Number(-1, i64::MAX),
         set: |config, value| config.retention_ms = u64::try_from(value).ok(),
+    },
+    Key {
+        // Ours: Kafka knows no retention by count.
+        name: "retention.records",
+        default: "-1",
+        values: Values::Number(-1, i64::MAX),
+        set: |config, value| config.retention_records = u64::try_from(value).ok(),
     },
     Key {
         name: "segment.bytes",

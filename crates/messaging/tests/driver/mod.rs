@@ -90,6 +90,7 @@ impl Driver {
                 name: "logs".into(),
                 config: LogConfig {
                     retention_bytes: 500,
+                    retention_records: self.rng.one_in(3).then_some(20),
                     retention_ms: self.rng.one_in(2).then_some(300),
                     segment_bytes: self.rng.range(50, 300),
                     batch_bytes_max: 70,

@@ -140,6 +140,7 @@ impl World {
                 name: "logs".into(),
                 config: LogConfig {
                     retention_bytes: words.number("retain", 1 << 20),
+                    retention_records: words.text("records").map(|v| v.parse().expect("n")),
                     retention_ms: words.text("age").map(|v| v.parse().expect("ms")),
                     segment_bytes: words.number("segment", 100),
                     batch_bytes_max: words.number("max", 1000),
