@@ -134,8 +134,7 @@ class Althing(Server):
             f'peers = "{self.peer_address}"',
             f'console = "{self.console_address}"',
         ]
-        if self.redis:
-            lines.append(f'redis = "{self.redis_address}"')
+        lines.append(f'redis = "{self.redis_address if self.redis else "off"}"')
         if self.kafka:
             lines.append(f'kafka = "{self.kafka_address}"')
         (self.directory / "althing.toml").write_text("\n".join(lines) + "\n")

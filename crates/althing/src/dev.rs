@@ -334,6 +334,7 @@ impl Banner {
                     .collect();
                 vec![command, format!("zkCli.sh -server {}", servers.join(","))]
             }
+            FrontEnd::Redis => vec![format!("redis-cli -p {} SET hello world", ports[0])],
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What may be asked of the catalog.
 
+use crate::pool::PoolSpec;
 use base::{ClusterId, DecodeError, NodeId, Reader, ReplicaId, ShardId, Writer};
 use bytes::Bytes;
 
@@ -16,6 +17,10 @@ pub enum CatalogCommand {
         address: String,
         /// How many nodes were named at the start; clients are served once so many vote.
         initial_members: u32,
+        /// Its pools: `main`, and others; the tree has a shard of its own in `main`.
+        pools: Vec<PoolSpec>,
+        /// Of which pool cache keys are.
+        cache_pool: String,
     },
     /// A node asks to be a member. Repeating it is harmless; another node at the same address is replaced by it.
     Admit {
@@ -55,9 +60,13 @@ impl CatalogCommand {
                 node,
                 address,
                 initial_members,
+                pools,
+                cache_pool,
             } => {
                 w.u8(1).u64(cluster.0).u64(node.0).str(address);
-                w.u32(*initial_members);
+                w.u32(*initial_members).u32(pools.len() as u32);
+                pools.iter().for_each(|pool| pool.encode_into(&mut w));
+                w.str(cache_pool);
             }
             Self::Admit { node, address } => {
                 w.u8(2).u64(node.0).str(address);
@@ -87,6 +96,10 @@ impl CatalogCommand {
                 node: NodeId(r.u64()?),
                 address: r.str()?.to_owned(),
                 initial_members: r.u32()?,
+                pools: (0..r.count(8)?)
+                    .map(|_| PoolSpec::decode_from(&mut r))
+                    .collect::<Result<_, _>>()?,
+                cache_pool: r.str()?.to_owned(),
             },
             2 => Self::Admit {
                 node: NodeId(r.u64()?),

@@ -7,8 +7,10 @@
 
 pub mod command;
 pub mod machine;
+pub mod pool;
 
 pub use command::CatalogCommand;
 pub use machine::{
     Catalog, CatalogOutput, META_SHARD, Member, MemberState, ShardRecord, TREE_SHARD, VOTERS_MAX,
 };
+pub use pool::{Durability, POOL_SHARDS_MAX, Policy, Pool, PoolSpec};

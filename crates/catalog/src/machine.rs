@@ -1,6 +1,7 @@
 //! The catalog's state.
 
 use crate::command::CatalogCommand;
+use crate::pool::{Durability, Policy, Pool};
 use base::{
     ApplyFault, ClusterId, DecodeError, Machine, NodeId, Reader, ReplicaId, ShardId, SnapshotPoll,
     Stamp, Writer,
@@ -68,6 +69,10 @@ pub struct Catalog {
     pub shards: BTreeMap<ShardId, ShardRecord>,
     /// The next replica id: they are never reused.
     pub next_replica: u64,
+    /// Pools by name.
+    pub pools: BTreeMap<String, Pool>,
+    /// Of which pool cache keys are.
+    pub cache_pool: String,
     cut: Option<Vec<u8>>,
 }
 
@@ -89,6 +94,27 @@ impl Catalog {
         (self.shards.values()).all(|s| s.replicas.values().all(|n| *n != node))
     }
 
+    /// How a shard is replicated.
+    pub fn policy(&self, record: &ShardRecord) -> Policy {
+        (self.pools.get(&record.pool)).map_or(Policy::Raft, |pool| pool.policy)
+    }
+
+    /// When what a shard acknowledges is on disk.
+    pub fn durability(&self, shard: ShardId) -> Durability {
+        (self.shards.get(&shard))
+            .and_then(|record| self.pools.get(&record.pool))
+            .map_or(Durability::Always, |pool| pool.durability)
+    }
+
+    fn new_shard(&mut self, shard: ShardId, name: &str, pool: &str, node: NodeId) {
+        let record = ShardRecord {
+            name: name.into(),
+            pool: pool.into(),
+            replicas: BTreeMap::from([(ReplicaId(shard.0), node)]),
+        };
+        self.shards.insert(shard, record);
+    }
+
     fn new_replica(&mut self, shard: ShardId, node: NodeId) {
         let id = ReplicaId(self.next_replica);
         self.next_replica += 1;
@@ -104,6 +130,8 @@ impl Catalog {
                 node,
                 address,
                 initial_members,
+                pools,
+                cache_pool,
             } => {
                 if self.cluster != ClusterId::default() {
                     return;
@@ -113,18 +141,21 @@ impl Catalog {
                 self.formed = initial_members <= 1;
                 self.add_member(node, address);
                 // The founder's first replica of each shard has the shard's number.
-                for (shard, name, pool) in
-                    [(META_SHARD, "meta", "meta"), (TREE_SHARD, "tree", "main")]
-                {
-                    let replicas = BTreeMap::from([(ReplicaId(shard.0), node)]);
-                    let record = ShardRecord {
-                        name: name.into(),
-                        pool: pool.into(),
-                        replicas,
-                    };
-                    self.shards.insert(shard, record);
+                self.new_shard(META_SHARD, "meta", "meta", node);
+                self.new_shard(TREE_SHARD, "tree", "main", node);
+                let mut next = TREE_SHARD.0 + 1;
+                for spec in pools.iter().filter(|spec| spec.check().is_ok()) {
+                    let ids: Vec<ShardId> =
+                        (next..).map(ShardId).take(spec.shards.into()).collect();
+                    for (i, shard) in ids.iter().enumerate() {
+                        let name = format!("{}/{i}", spec.name);
+                        self.new_shard(*shard, &name, &spec.name, node);
+                    }
+                    next += ids.len() as u64;
+                    self.pools.insert(spec.name.clone(), Pool::new(spec, &ids));
                 }
-                self.next_replica = TREE_SHARD.0 + 1;
+                self.cache_pool = cache_pool;
+                self.next_replica = next;
             }
             CatalogCommand::Admit { node, address } => {
                 if self.members.contains_key(&node) {
@@ -139,7 +170,10 @@ impl Catalog {
                     self.leave(old);
                 }
                 self.add_member(node, address);
-                let shards: Vec<ShardId> = self.shards.keys().copied().collect();
+                let shards: Vec<ShardId> = (self.shards.iter())
+                    .filter(|(_, record)| self.policy(record) == Policy::Raft)
+                    .map(|(id, _)| *id)
+                    .collect();
                 for shard in shards {
                     self.new_replica(shard, node);
                 }
@@ -169,12 +203,25 @@ impl Catalog {
         self.members.insert(node, Member { address, state });
     }
 
+    /// Its replicas are not wanted any more; a single copy is wanted on another member instead.
     fn leave(&mut self, node: NodeId) {
-        if let Some(member) = self.members.get_mut(&node) {
-            member.state = MemberState::Leaving;
-            for record in self.shards.values_mut() {
-                record.replicas.retain(|_, n| *n != node);
+        let Some(member) = self.members.get_mut(&node) else {
+            return;
+        };
+        member.state = MemberState::Leaving;
+        let heir = (self.members.iter())
+            .find(|(_, m)| m.state == MemberState::Member)
+            .map(|(id, _)| *id);
+        let mut moved = Vec::new();
+        for (shard, record) in &mut self.shards {
+            let held = record.replicas.len();
+            record.replicas.retain(|_, n| *n != node);
+            if held > 0 && record.replicas.is_empty() {
+                moved.push(*shard);
             }
+        }
+        if let Some(heir) = heir {
+            moved.into_iter().for_each(|s| self.new_replica(s, heir));
         }
     }
 
@@ -196,6 +243,12 @@ impl Catalog {
                 w.u64(replica.0).u64(node.0);
             }
         }
+        w.u32(self.pools.len() as u32);
+        for (name, pool) in &self.pools {
+            w.str(name);
+            pool.encode_into(&mut w);
+        }
+        w.str(&self.cache_pool);
         w.into_vec()
     }
 
@@ -235,6 +288,11 @@ impl Catalog {
             };
             catalog.shards.insert(shard, record);
         }
+        for _ in 0..r.count(10)? {
+            let name = r.str()?.to_owned();
+            catalog.pools.insert(name, Pool::decode_from(&mut r)?);
+        }
+        r.str()?.clone_into(&mut catalog.cache_pool);
         r.finish()?;
         Ok(catalog)
     }
@@ -293,6 +351,7 @@ impl Machine for Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::PoolSpec;
 
     fn formed() -> Catalog {
         let mut c = Catalog::new();
@@ -301,6 +360,8 @@ mod tests {
             node: NodeId(1),
             address: "a:1".into(),
             initial_members: 3,
+            pools: vec![PoolSpec::main(1)],
+            cache_pool: "main".into(),
         });
         c
     }
@@ -316,8 +377,8 @@ mod tests {
     fn admitted_node_is_wanted_in_every_shard_under_fresh_ids() {
         let mut c = formed();
         admit(&mut c, 2, "b:1");
-        assert_eq!(c.shards[&META_SHARD].replicas[&ReplicaId(3)], NodeId(2));
-        assert_eq!(c.shards[&TREE_SHARD].replicas[&ReplicaId(4)], NodeId(2));
+        assert_eq!(c.shards[&META_SHARD].replicas[&ReplicaId(4)], NodeId(2));
+        assert_eq!(c.shards[&TREE_SHARD].replicas[&ReplicaId(5)], NodeId(2));
         let before = c.clone();
         admit(&mut c, 2, "b:1");
         assert_eq!(c, before, "repeating it is harmless");
@@ -330,11 +391,47 @@ mod tests {
         admit(&mut c, 3, "b:1");
         assert_eq!(c.members[&NodeId(2)].state, MemberState::Leaving);
         assert!(c.holds_nothing(NodeId(2)));
-        assert_eq!(c.shards[&TREE_SHARD].replicas[&ReplicaId(6)], NodeId(3));
+        assert_eq!(c.shards[&TREE_SHARD].replicas[&ReplicaId(8)], NodeId(3));
         c.apply_command(CatalogCommand::Forget { node: NodeId(3) });
         assert!(c.members.contains_key(&NodeId(3)), "it is not leaving");
         c.apply_command(CatalogCommand::Forget { node: NodeId(2) });
         assert!(!c.members.contains_key(&NodeId(2)));
+    }
+
+    #[test]
+    fn single_copy_is_not_given_to_newcomers_and_moves_when_its_node_leaves() {
+        let mut c = Catalog::new();
+        let single = PoolSpec {
+            name: "cache".into(),
+            policy: Policy::Single,
+            durability: Durability::EverySecond,
+            shards: 2,
+        };
+        c.apply_command(CatalogCommand::Form {
+            cluster: ClusterId(9),
+            node: NodeId(1),
+            address: "a:1".into(),
+            initial_members: 1,
+            pools: vec![PoolSpec::main(1), single],
+            cache_pool: "cache".into(),
+        });
+        admit(&mut c, 2, "b:1");
+        let shard = c.pools["cache"].shard_of(16_383).unwrap();
+        assert_eq!(c.shards[&shard].name, "cache/1");
+        assert_eq!(c.durability(shard), Durability::EverySecond);
+        assert_eq!(c.durability(TREE_SHARD), Durability::Always);
+        let on = |c: &Catalog| {
+            c.shards[&shard]
+                .replicas
+                .values()
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(on(&c), [NodeId(1)]);
+        c.apply_command(CatalogCommand::Leave { node: NodeId(1) });
+        assert_eq!(on(&c), [NodeId(2)]);
+        assert!(c.holds_nothing(NodeId(1)));
+        assert_eq!(Catalog::decode(&c.encode()), Ok(c));
     }
 
     #[test]
@@ -346,7 +443,7 @@ mod tests {
         });
         assert_eq!(
             c.shards[&TREE_SHARD].replicas,
-            BTreeMap::from([(ReplicaId(3), NodeId(1))])
+            BTreeMap::from([(ReplicaId(4), NodeId(1))])
         );
     }
 

@@ -67,6 +67,18 @@ impl HostConfig {
             .unwrap_or_else(|| self.peers.to_string())
     }
 
+    /// Where clients reach this node, by protocol: the host that other nodes use, where all are listened on.
+    pub fn advertised(&self) -> BTreeMap<FrontEnd, String> {
+        let own = self.address();
+        let host = own.rsplit_once(':').map_or(own.as_str(), |(host, _)| host);
+        (self.clients.iter())
+            .map(|(front, at)| match at.ip().is_unspecified() {
+                true => (*front, format!("{host}:{}", at.port())),
+                false => (*front, at.to_string()),
+            })
+            .collect()
+    }
+
     /// Refuses what cannot work or must not be, without touching the machine.
     pub fn check(&self) -> Result<(), HostError> {
         let refuse = |text: String| Err(HostError::Config(text));

@@ -126,6 +126,8 @@ pub struct Client {
     pub dirty: bool,
     /// The core does not want to hear more for now.
     pub paused: bool,
+    /// The core wants to know when all that was sent to it is gone.
+    pub awaited: bool,
     /// Its phase.
     pub state: ClientState,
 }

@@ -41,6 +41,8 @@ const WAKER: u64 = 0;
 /// Tokens from here to [`FIRST_SOCKET`] are those of the client ports.
 const FIRST_PORT: u64 = 1;
 const FIRST_SOCKET: u64 = 16;
+/// For what is written late, at the end, in microseconds.
+const WRITE_OUT_US: u64 = 5_000_000;
 const _: () = assert!(FIRST_PORT + FrontEnd::ALL.len() as u64 <= FIRST_SOCKET);
 /// The token that wakes a core's thread.
 pub const WAKER_TOKEN: Token = Token(WAKER as usize);
@@ -171,7 +173,23 @@ impl CoreThread {
                 return Some(format!("{}: polling failed: {error}", self.name));
             }
         }
-        self.stop.take().flatten()
+        let reason = self.stop.take().flatten();
+        if reason.is_none() {
+            self.write_out(&mut polled);
+        }
+        reason
+    }
+
+    /// Before a wanted end, what a pool allows to be written late is written.
+    fn write_out(&mut self, polled: &mut Events) {
+        let now = self.clock.now();
+        let until_us = now.mono_us + WRITE_OUT_US;
+        self.core.handle(now, Event::Stopping);
+        self.finish_round(now);
+        while !self.core.is_written()
+            && self.clock.now().mono_us < until_us
+            && self.round(polled, Duration::from_millis(10)).is_ok()
+        {}
     }
 
     fn round(&mut self, polled: &mut Events, timeout: Duration) -> io::Result<()> {
@@ -327,6 +345,7 @@ impl CoreThread {
                 self.inbound.remove(&stream.0);
             }
             Action::SendClient { client, bytes } => self.send_client(client, bytes),
+            Action::AwaitDrain { client } => self.await_drain(client),
             Action::PauseClient { client, paused } => self.pause_client(client, paused),
             Action::CloseClient { client } => self.end_client(now, client),
             Action::Disk { lane, op } => match self.disks.get(&lane) {

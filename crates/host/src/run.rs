@@ -154,6 +154,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
             node,
             seed: seeds.seed()?,
             secret,
+            listeners: config.advertised(),
             ..config.core.clone()
         };
         let parts = CoreParts {

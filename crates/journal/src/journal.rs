@@ -35,6 +35,9 @@ impl Default for JournalConfig {
     }
 }
 
+/// Frames that may wait are written when they have become so many bytes.
+const LAZY_BYTES_MAX: usize = 4 << 20;
+
 /// What a completed disk operation meant for the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JournalProgress {
@@ -164,6 +167,12 @@ pub struct Journal {
     /// Durable, of the current segment, and not sealed: the position and the running checksum there.
     unsealed: Option<(Position, u32)>,
     seal_at_us: u64,
+    /// Shards whose frames may wait, and how long, in microseconds.
+    lazy: BTreeMap<ShardId, u64>,
+    /// Something that was gathered may not wait.
+    is_urgent: bool,
+    /// Since when what was gathered has been waiting, and how long it may.
+    waits: Option<(u64, u64)>,
     failed: bool,
     syncs: u64,
     bytes_written: u64,
@@ -195,6 +204,9 @@ impl Journal {
             durable: recovered.end,
             unsealed: None,
             seal_at_us: 0,
+            lazy: BTreeMap::new(),
+            is_urgent: true,
+            waits: None,
             failed: false,
             syncs: 0,
             bytes_written: 0,
@@ -243,6 +255,20 @@ impl Journal {
         self.opened
     }
 
+    /// Lets the frames of a shard wait for so many microseconds before they are written, unless something that
+    /// may not wait goes before; `None`: they are written with the next flush.
+    pub fn set_lazy(&mut self, shard: ShardId, delay_us: Option<u64>) {
+        match delay_us {
+            Some(delay_us) => self.lazy.insert(shard, delay_us),
+            None => self.lazy.remove(&shard),
+        };
+    }
+
+    /// Nothing that was gathered may wait any longer: the process is to end.
+    pub fn hurry(&mut self) {
+        self.is_urgent = true;
+    }
+
     /// Gathers a frame for the next flush. Returns the position at which it ends.
     ///
     /// # Panics
@@ -252,6 +278,7 @@ impl Journal {
         if self.gather.is_empty() && self.offset >= self.config.segment_bytes_max {
             self.begin_segment(self.segment, self.offset);
         }
+        self.is_urgent |= !self.lazy.contains_key(&shard);
         let mut live = match self.live.remove(&shard) {
             Some(live) => live,
             None => self.begin_life(shard),
@@ -300,7 +327,7 @@ impl Journal {
 
     /// Emits a write and a sync for what was gathered, unless a sync is under way: then it goes with the
     /// next. After [`JournalProgress::Full`], emits again what did not fit.
-    pub fn flush(&mut self, _now: Now) {
+    pub fn flush(&mut self, now: Now) {
         if self.failed {
             return;
         }
@@ -311,9 +338,10 @@ impl Journal {
             }
             return;
         }
-        if self.gather.is_empty() {
+        if self.gather.is_empty() || self.may_wait(now) {
             return;
         }
+        (self.is_urgent, self.waits) = (false, None);
         self.seal();
         let gather = std::mem::take(&mut self.gather);
         let batch = Batch {
@@ -339,6 +367,15 @@ impl Journal {
             ..batch
         });
         self.emit_batch();
+    }
+
+    fn may_wait(&mut self, now: Now) -> bool {
+        if self.is_urgent || self.gather.bytes.len() >= LAZY_BYTES_MAX {
+            return false;
+        }
+        let delay_us = self.lazy.values().copied().min().unwrap_or(0);
+        let (since_us, delay_us) = *self.waits.get_or_insert((now.mono_us, delay_us));
+        now.mono_us < since_us + delay_us
     }
 
     /// Takes the report of a ticket. After `Synced`, call [`Self::flush`] again: frames may have been gathered.
@@ -409,9 +446,14 @@ impl Journal {
         self.ops.pop_front()
     }
 
-    /// Monotonic microseconds at which [`Self::handle_tick`] wants to be called (a seal goes alone).
+    /// Monotonic microseconds at which [`Self::handle_tick`] and [`Self::flush`] want to be called: a seal goes
+    /// alone, or what was let wait has waited.
     pub fn deadline_us(&self) -> Option<u64> {
-        let idle = self.batch.is_none() && self.gather.is_empty() && !self.failed;
+        let idle = self.batch.is_none() && !self.failed;
+        if idle && let Some((since_us, delay_us)) = self.waits {
+            return Some(since_us + delay_us);
+        }
+        let idle = idle && self.gather.is_empty();
         (idle && self.unsealed.is_some()).then_some(self.seal_at_us)
     }
 

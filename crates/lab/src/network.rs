@@ -502,6 +502,7 @@ impl World {
                         client,
                         front: FrontEnd::Zookeeper,
                         address: "127.0.0.1".into(),
+                        port: 1,
                     },
                 );
             }

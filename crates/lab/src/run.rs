@@ -601,6 +601,8 @@ fn whole_status(cores: impl Iterator<Item = Option<Status>>) -> Option<Status> {
         whole.tree = whole.tree.or(core.tree);
         whole.shards.extend(core.shards);
     }
+    // Which core holds a shard depends on the number of cores.
+    whole.shards.sort_by(|a, b| a.name.cmp(&b.name));
     Some(whole)
 }
 

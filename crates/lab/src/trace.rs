@@ -101,6 +101,11 @@ impl Trace {
     pub(crate) fn event(&mut self, at_us: u64, place: Place, event: &Event) {
         match event {
             Event::Tick => self.head(at_us, place, 1),
+            Event::Stopping => self.head(at_us, place, 12),
+            Event::ClientDrained { client } => {
+                self.head(at_us, place, 13);
+                self.number(client.0);
+            }
             Event::PeerOpened { stream, hello } => {
                 self.head(at_us, place, 2);
                 self.number(stream.0);
@@ -176,6 +181,10 @@ impl Trace {
                 self.head(at_us, place, 23);
                 self.number(client.0);
                 self.bytes(bytes);
+            }
+            Action::AwaitDrain { client } => {
+                self.head(at_us, place, 33);
+                self.number(client.0);
             }
             Action::PauseClient { client, paused } => {
                 self.head(at_us, place, 24);

@@ -444,6 +444,9 @@ impl World {
             Action::SendClient { client, bytes } => {
                 self.server_note(place, client, ConnectionNote::Bytes(bytes));
             }
+            Action::AwaitDrain { client } => {
+                self.deliver(place, Event::ClientDrained { client });
+            }
             Action::PauseClient { client, paused } => self.pause_connection(client, paused),
             Action::CloseClient { client } => {
                 self.server_note(place, client, ConnectionNote::Closed);

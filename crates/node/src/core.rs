@@ -10,16 +10,17 @@ use crate::formation::Formation;
 use crate::frame::Frame;
 use crate::lane::Lane;
 use crate::peers::{Peers, core_of, lane_of};
+use crate::redis::{self, Redis};
 use crate::replicas::Replicas;
 use crate::reports::Reports;
 use crate::space::Space;
-use crate::zookeeper::{Ask, Context, Zookeeper};
+use crate::zookeeper::{self, Zookeeper};
 use base::{ClusterId, CoreAddress, CoreId, LaneId, NodeId, Now, ReplicaId, Rng, ShardId};
 use bytes::Bytes;
-use catalog::{Catalog, META_SHARD, TREE_SHARD};
+use catalog::{Catalog, Durability, META_SHARD, PoolSpec, TREE_SHARD};
 use cluster::StampClock;
+use coordination::Coordination;
 use coordination::leases::Leases;
-use coordination::{Coordination, Unit};
 use journal::FileId;
 use replication::raft::Membership;
 use router::Router;
@@ -63,6 +64,15 @@ pub struct CoreConfig {
     pub snapshot_chunk_bytes: usize,
     /// Sessions time out between these bounds, in milliseconds.
     pub session_timeout_ms: (u32, u32),
+    /// Pools of a cluster that this node founds.
+    pub pools: Vec<PoolSpec>,
+    /// Of which of them cache keys are.
+    pub cache_pool: String,
+    /// Where clients reach this node, by protocol: `host:port`, told to those who ask where keys lie.
+    pub listeners: BTreeMap<FrontEnd, String>,
+    /// Whether every client of the cache is sent to the node that leads a key's shard, as in Redis' cluster
+    /// mode; else only one that has asked for the slots.
+    pub cache_redirects: bool,
 }
 
 impl Default for CoreConfig {
@@ -84,6 +94,10 @@ impl Default for CoreConfig {
             snapshot_log_bytes: 64 << 20,
             snapshot_chunk_bytes: 256 << 10,
             session_timeout_ms: (1_000, 600_000),
+            pools: vec![PoolSpec::main(1)],
+            cache_pool: "main".into(),
+            listeners: BTreeMap::new(),
+            cache_redirects: false,
         }
     }
 }
@@ -97,6 +111,17 @@ pub struct LaneStart {
     pub identity: Option<Bytes>,
     /// The complete snapshot files that are there.
     pub snapshots: Vec<FileId>,
+}
+
+/// What a front end asks of its core.
+#[derive(Debug)]
+pub enum Ask {
+    /// Propose this unit to the shard's leader.
+    Propose(ShardId, Bytes),
+    /// Tell the front ends of this token once the shard's state here is as new as any was when this was asked.
+    Barrier(ShardId, u64),
+    /// Send a frame to the core of a node that holds (or would hold) a shard.
+    Send(NodeId, ShardId, Frame),
 }
 
 /// One core of a node.
@@ -120,10 +145,15 @@ pub struct Core {
     pub(crate) zookeeper: Zookeeper,
     pub(crate) leases: Leases,
     pub(crate) stamp_clock: StampClock,
-    pub(crate) front_open: bool,
-    pub(crate) caught_up: bool,
-    pub(crate) catch_up_token: Option<u64>,
-    pub(crate) unsent: VecDeque<(ShardId, Bytes)>,
+    pub(crate) redis: Redis,
+    /// Front ends that serve.
+    pub(crate) open_fronts: BTreeSet<FrontEnd>,
+    /// Replicas that were as new as any since they came to be.
+    pub(crate) caught_up: BTreeSet<ShardId>,
+    /// Barriers that will tell so.
+    pub(crate) catch_up: BTreeMap<u64, ShardId>,
+    /// Units that wait for a leader.
+    pub(crate) unsent: BTreeMap<ShardId, Vec<Bytes>>,
     pub(crate) contact_us: u64,
     pub(crate) counters: Counters,
     pub(crate) actions: VecDeque<Action>,
@@ -149,9 +179,14 @@ pub(crate) struct Timers {
     pub hand_over_us: u64,
     pub lost_us: u64,
     pub tell_us: u64,
+    pub listeners_us: u64,
     pub last_turn_us: u64,
 }
 
+/// What may wait a second is written so long before, in microseconds; a sync under load takes the rest.
+const EVERY_SECOND_US: u64 = 900_000;
+/// What nobody was promised is written after this, in microseconds.
+const NO_DURABILITY_US: u64 = 10_000_000;
 /// A core that was not run for longer than this does not hold the time against its sessions.
 const STALL_US: u64 = 500_000;
 
@@ -165,6 +200,7 @@ impl Core {
         };
         let mut rng = Rng::new(config.seed ^ config.node.0).fork(u64::from(config.core.0));
         let zookeeper = Zookeeper::new(me, &config, rng.next_u64());
+        let redis = Redis::new(now, me, &config, rng.next_u64());
         let mut core = Self {
             me,
             started_us: now.mono_us,
@@ -181,10 +217,11 @@ impl Core {
             zookeeper,
             leases: Leases::new(),
             stamp_clock: StampClock::default(),
-            front_open: false,
-            caught_up: false,
-            catch_up_token: None,
-            unsent: VecDeque::new(),
+            redis,
+            open_fronts: BTreeSet::new(),
+            caught_up: BTreeSet::new(),
+            catch_up: BTreeMap::new(),
+            unsent: BTreeMap::new(),
             contact_us: now.mono_us,
             counters: Counters::default(),
             actions: VecDeque::new(),
@@ -222,7 +259,7 @@ impl Core {
                 // A leader elsewhere may have expired sessions meanwhile: what their clients sent is not
                 // to be answered as if nothing had happened.
                 let contact_us = self.contact_us;
-                self.with_front_end(now, |front, cx| front.handle_tick(cx, contact_us));
+                self.with_zookeeper(now, |front, cx| front.handle_tick(cx, contact_us));
             }
         }
         self.timers.last_turn_us = now.mono_us;
@@ -234,15 +271,35 @@ impl Core {
             Event::SendFailed { to } => self.send_failed(now, &to),
             Event::ClientOpened {
                 client,
-                front: FrontEnd::Zookeeper,
+                front,
                 address,
-            } => {
-                self.zookeeper.handle_opened(now, client, address);
-            }
+                port,
+            } => match front {
+                FrontEnd::Zookeeper => self.zookeeper.handle_opened(now, client, address),
+                FrontEnd::Redis => {
+                    let address = format!("{address}:{port}");
+                    self.redis.handle_opened(now, client, address);
+                }
+            },
             Event::ClientBytes { client, bytes } => {
-                self.with_front_end(now, |front, cx| front.handle_bytes(cx, client, &bytes));
+                if self.redis.has_client(client) {
+                    self.with_redis(now, |front, cx| front.handle_bytes(cx, client, &bytes));
+                } else {
+                    self.with_zookeeper(now, |front, cx| front.handle_bytes(cx, client, &bytes));
+                }
             }
-            Event::ClientClosed { client } => self.zookeeper.handle_closed(client),
+            Event::ClientDrained { client } => {
+                self.with_redis(now, |front, cx| front.handle_drained(cx, client));
+            }
+            Event::ClientClosed { client } => {
+                self.zookeeper.handle_closed(client);
+                self.redis.handle_closed(client);
+            }
+            Event::Stopping => {
+                for lane in self.lanes.values_mut() {
+                    lane.journal.hurry();
+                }
+            }
             Event::DiskDone {
                 lane,
                 ticket,
@@ -262,20 +319,26 @@ impl Core {
         self.run_timers(now);
         // Applying may lead to asks, asks to proposals; a lone voter's may be applied at once.
         for _ in 0..4 {
-            self.route_asks();
+            self.route_asks(now);
             self.flush_shards(now);
             if self.asks.is_empty() {
                 break;
             }
         }
-        self.route_asks();
+        self.route_asks(now);
         self.flush_lanes(now);
         self.zookeeper.flush(&mut self.counters, &mut self.actions);
+        self.redis.flush(&mut self.counters, &mut self.actions);
     }
 
     /// The next action, in order. Poll until `None` after each `flush`.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// True when all that its journals were given is durable.
+    pub fn is_written(&self) -> bool {
+        (self.lanes.values()).all(|lane| lane.journal.durable() >= lane.journal.appended())
     }
 
     /// What the host (or the lab) sends first on a stream that it dials to `to` for this core.
@@ -318,10 +381,11 @@ impl Core {
 
     /// What people call a shard.
     pub(crate) fn label(&self, shard: ShardId) -> String {
-        match shard {
-            META_SHARD => "meta".into(),
-            TREE_SHARD => "tree".into(),
-            other => other.to_string(),
+        match (shard, self.catalog.shards.get(&shard)) {
+            (META_SHARD, _) => "meta".into(),
+            (TREE_SHARD, _) => "tree".into(),
+            (_, Some(record)) => record.name.clone(),
+            (other, None) => other.to_string(),
         }
     }
 
@@ -346,24 +410,25 @@ impl Core {
     }
 
     pub(crate) fn tree(&self) -> Option<&Coordination> {
-        match self.replicas.get(TREE_SHARD)?.machine() {
-            ShardMachine::Coordination(tree) => Some(tree),
-            ShardMachine::Catalog(_) => None,
-        }
+        Some(
+            &self
+                .replicas
+                .get(TREE_SHARD)?
+                .machine()
+                .data()?
+                .coordination,
+        )
     }
 
-    pub(crate) fn with_front_end(
+    pub(crate) fn with_zookeeper(
         &mut self,
         now: Now,
-        run: impl FnOnce(&mut Zookeeper, &mut Context<'_>),
+        run: impl FnOnce(&mut Zookeeper, &mut zookeeper::Context<'_>),
     ) {
-        let tree = match self.replicas.get(TREE_SHARD).map(|s| s.machine()) {
-            Some(ShardMachine::Coordination(tree)) => tree,
-            _ => &self.empty_tree,
-        };
-        let mut cx = Context {
+        let data = (self.replicas.get(TREE_SHARD)).and_then(|shard| shard.machine().data());
+        let mut cx = zookeeper::Context {
             now,
-            tree,
+            tree: data.map_or(&self.empty_tree, |data| &data.coordination),
             asks: &mut self.asks,
             actions: &mut self.actions,
             counters: &mut self.counters,
@@ -371,55 +436,70 @@ impl Core {
         run(&mut self.zookeeper, &mut cx);
     }
 
-    /// Sends what the front end asked for on its way.
-    fn route_asks(&mut self) {
-        for ask in std::mem::take(&mut self.asks) {
-            match ask {
-                Ask::Propose(unit) => self.propose(TREE_SHARD, &unit),
-                Ask::Barrier(token) => match self.replicas.get_mut(TREE_SHARD) {
-                    Some(shard) => shard.request_barrier(token),
-                    None => self.log(Level::Warn, "a sync came where no tree is".into()),
-                },
-            }
-        }
-        self.send_proposals();
+    pub(crate) fn with_redis(
+        &mut self,
+        now: Now,
+        run: impl FnOnce(&mut Redis, &mut redis::Context<'_>),
+    ) {
+        let mut cx = redis::Context {
+            now,
+            time_ms: self.stamp_clock.read_ms(now),
+            replicas: &self.replicas,
+            catalog: &self.catalog,
+            router: &self.router,
+            peers: &self.peers,
+            asks: &mut self.asks,
+            actions: &mut self.actions,
+            counters: &mut self.counters,
+        };
+        run(&mut self.redis, &mut cx);
     }
 
-    pub(crate) fn propose(&mut self, shard: ShardId, unit: &Unit) {
-        self.unsent.push_back((shard, Bytes::from(unit.encode())));
+    /// Tells the front ends that the fate of what was sent to a shard's leader cannot be known here.
+    pub(crate) fn leader_lost(&mut self, now: Now, shard: ShardId) {
+        if shard == TREE_SHARD {
+            self.with_zookeeper(now, |front, cx| front.handle_leader_lost(cx));
+        }
+        self.with_redis(now, |front, cx| front.handle_leader_lost(cx, shard));
+    }
+
+    /// Sends what the front ends asked for on its way.
+    fn route_asks(&mut self, now: Now) {
+        for ask in std::mem::take(&mut self.asks) {
+            match ask {
+                Ask::Propose(shard, unit) => self.unsent.entry(shard).or_default().push(unit),
+                Ask::Barrier(shard, token) => match self.replicas.get_mut(shard) {
+                    Some(shard) => shard.request_barrier(token),
+                    None => self.log(Level::Warn, format!("a read came where no {shard} is")),
+                },
+                Ask::Send(node, shard, frame) => self.send_to_shard(node, shard, &frame),
+            }
+        }
+        let shards: Vec<ShardId> = self.unsent.keys().copied().collect();
+        for shard in shards {
+            self.send_proposals(now, shard);
+        }
     }
 
     /// Hands gathered units to the leader, when there is one.
-    fn send_proposals(&mut self) {
-        if self.unsent.is_empty() {
-            return;
-        }
-        let Some((term, node)) = self.router.leader(TREE_SHARD) else {
+    fn send_proposals(&mut self, now: Now, shard: ShardId) {
+        let Some((term, node)) = self.router.leader(shard) else {
             return;
         };
-        let units: Vec<Bytes> = self.unsent.drain(..).map(|(_, unit)| unit).collect();
-        self.zookeeper.mark_sent();
+        let units = self.unsent.remove(&shard).unwrap_or_default();
+        if shard == TREE_SHARD {
+            self.zookeeper.mark_sent();
+        }
+        self.redis.mark_sent(shard);
         if node == self.me.node {
-            let mut refused = false;
-            if let Some(shard) = self.replicas.get_mut(TREE_SHARD) {
-                for unit in units {
-                    refused |= !shard.propose(unit);
-                }
-            }
-            if refused {
-                let now = Now {
-                    mono_us: self.timers.last_turn_us,
-                    wall_ms: 0,
-                };
-                self.with_front_end(now, |front, cx| front.handle_leader_lost(cx));
+            let replica = self.replicas.get_mut(shard);
+            let taken = replica.is_some_and(|r| units.into_iter().all(|unit| r.propose(unit)));
+            if !taken {
+                self.leader_lost(now, shard);
             }
         } else {
-            let frame = Frame::Propose {
-                shard: TREE_SHARD,
-                term,
-                units,
-            };
-            self.send_to_shard(node, TREE_SHARD, &frame);
+            let frame = Frame::Propose { shard, term, units };
+            self.send_to_shard(node, shard, &frame);
         }
     }
 
@@ -453,6 +533,25 @@ impl Core {
             self.set_cluster(self.catalog.cluster);
         }
         self.bootstrap_founding_replicas();
+        self.set_durabilities();
+    }
+
+    /// Single copies of pools with less durability acknowledge early, and are written late.
+    pub(crate) fn set_durabilities(&mut self) {
+        for id in self.replicas.ids() {
+            let delay_us = match self.catalog.durability(id) {
+                Durability::Always => None,
+                Durability::EverySecond => Some(EVERY_SECOND_US),
+                Durability::None => Some(NO_DURABILITY_US),
+            };
+            let lane = self.lane_of(id);
+            if let (Some(shard), Some(lane)) =
+                (self.replicas.get_mut(id), self.lanes.get_mut(&lane))
+            {
+                shard.set_lazy(delay_us.is_some());
+                lane.journal.set_lazy(id, delay_us);
+            }
+        }
     }
 
     pub(crate) fn set_cluster(&mut self, cluster: ClusterId) {

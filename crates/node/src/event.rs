@@ -51,16 +51,19 @@ pub struct Hello {
 pub enum FrontEnd {
     /// ZooKeeper's.
     Zookeeper,
+    /// Redis'.
+    Redis,
 }
 
 impl FrontEnd {
     /// All of them, in the order in which people see them.
-    pub const ALL: [Self; 1] = [Self::Zookeeper];
+    pub const ALL: [Self; 2] = [Self::Zookeeper, Self::Redis];
 
     /// The word for it in configuration keys and flags, as in `listen.zookeeper`.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Zookeeper => "zookeeper",
+            Self::Redis => "redis",
         }
     }
 
@@ -68,6 +71,7 @@ impl FrontEnd {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Zookeeper => "ZooKeeper",
+            Self::Redis => "Redis",
         }
     }
 
@@ -75,6 +79,7 @@ impl FrontEnd {
     pub const fn port(self) -> u16 {
         match self {
             Self::Zookeeper => 2181,
+            Self::Redis => 6379,
         }
     }
 }
@@ -117,6 +122,8 @@ pub enum Event {
         front: FrontEnd,
         /// Its IP address in text.
         address: String,
+        /// Its port.
+        port: u16,
     },
     /// Bytes from a client.
     ClientBytes {
@@ -125,11 +132,18 @@ pub enum Event {
         /// Any number of them.
         bytes: Bytes,
     },
+    /// All that was sent to a client has left this process; asked for by [`Action::AwaitDrain`].
+    ClientDrained {
+        /// The connection.
+        client: ClientId,
+    },
     /// A client's connection ended, from its side or because its buffers overflowed.
     ClientClosed {
         /// The connection.
         client: ClientId,
     },
+    /// The process is to end: what may wait to be written waits no longer. See [`crate::Core::is_written`].
+    Stopping,
     /// A disk operation with a ticket ended.
     DiskDone {
         /// Whose.
@@ -164,6 +178,12 @@ pub enum Action {
     ClosePeer {
         /// Which.
         stream: StreamId,
+    },
+    /// Much is sent to this client with the next [`Action::SendClient`]: however long it takes to read it, keep
+    /// it, and say when it is gone ([`Event::ClientDrained`]). Nothing more comes before.
+    AwaitDrain {
+        /// Whom.
+        client: ClientId,
     },
     /// Send bytes to a client.
     SendClient {

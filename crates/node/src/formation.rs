@@ -129,6 +129,8 @@ impl Core {
                 node: self.me.node,
                 address: self.config.address.clone(),
                 initial_members: self.formation.others.len() as u32 + 1,
+                pools: self.config.pools.clone(),
+                cache_pool: self.config.cache_pool.clone(),
             });
         }
     }

@@ -8,6 +8,7 @@ use base::{
 use bytes::Bytes;
 use replication::raft::{Membership, Message, decode_message, encode_message};
 use shard::SnapshotPiece;
+use std::collections::BTreeMap;
 
 /// A frame between cores.
 #[derive(Clone, PartialEq, Debug)]
@@ -154,6 +155,20 @@ pub enum Frame {
         /// To the replica on this node.
         to: NodeId,
     },
+    /// A message for whoever has subscribed to a channel on the receiving node.
+    Publish {
+        /// Where it was published.
+        channel: Bytes,
+        /// What.
+        message: Bytes,
+    },
+    /// Where clients reach the sender, by the key of each protocol.
+    Listeners {
+        /// The sender.
+        from: NodeId,
+        /// `host:port`.
+        addresses: BTreeMap<String, String>,
+    },
     /// Between cores of one node: the catalog as of an applied index.
     Catalog {
         /// Applied up to here.
@@ -270,6 +285,15 @@ impl Frame {
                     w.u64(node.0);
                 }
             }
+            Self::Publish { channel, message } => {
+                w.u8(18).bytes(channel).bytes(message);
+            }
+            Self::Listeners { from, addresses } => {
+                w.u8(19).u64(from.0).u32(addresses.len() as u32);
+                for (front, address) in addresses {
+                    w.str(front).str(address);
+                }
+            }
         }
         w.into_bytes()
     }
@@ -377,6 +401,16 @@ impl Frame {
                 shard: ShardId(r.u64()?),
                 to: NodeId(r.u64()?),
             },
+            18 => Self::Publish {
+                channel: Bytes::copy_from_slice(r.bytes()?),
+                message: Bytes::copy_from_slice(r.bytes()?),
+            },
+            19 => Self::Listeners {
+                from: NodeId(r.u64()?),
+                addresses: (0..r.count(8)?)
+                    .map(|_| Ok((r.str()?.to_owned(), r.str()?.to_owned())))
+                    .collect::<Result<_, DecodeError>>()?,
+            },
             16 => Self::Catalog {
                 index: r.u64()?,
                 bytes: bytes.slice_ref(r.bytes()?),
@@ -422,6 +456,7 @@ impl Frame {
             | Self::Probe { .. }
             | Self::Probed { .. } => Some(catalog::META_SHARD),
             Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
+            Self::Publish { .. } | Self::Listeners { .. } => None,
         }
     }
 
@@ -544,6 +579,14 @@ mod tests {
                 replica: ReplicaId(1),
             },
             Frame::Transfer { shard, to },
+            Frame::Publish {
+                channel: Bytes::from_static(b"news"),
+                message: Bytes::from_static(b"m"),
+            },
+            Frame::Listeners {
+                from: NodeId(1),
+                addresses: BTreeMap::from([("redis".to_owned(), text())]),
+            },
             Frame::Catalog {
                 index: 1,
                 bytes: Bytes::from_static(b"c"),

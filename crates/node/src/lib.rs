@@ -15,6 +15,7 @@ pub mod hello;
 mod lane;
 mod peers;
 mod people;
+mod redis;
 mod replicas;
 mod reports;
 mod space;
@@ -23,4 +24,5 @@ mod zookeeper;
 
 pub use crate::core::{Core, CoreConfig, LaneStart};
 pub use admin::{AdminCommand, AdminReply, DiskSpace, Status};
+pub use catalog::{Durability, Policy, PoolSpec};
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};

@@ -1,6 +1,6 @@
 //! The other cores: streams, addresses, who is heard, and whose clock is where.
 
-use crate::event::{Endpoint, Hello, StreamId};
+use crate::event::{Endpoint, FrontEnd, Hello, StreamId};
 use base::{CoreId, NodeId, Now, ShardId};
 use cluster::{ClockOffsets, Detector};
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ pub struct Peers {
     /// Whose clock is where, by node.
     pub clocks: ClockOffsets,
     unreachable: BTreeMap<NodeId, bool>,
+    listeners: BTreeMap<NodeId, BTreeMap<String, String>>,
 }
 
 impl Peers {
@@ -65,9 +66,22 @@ impl Peers {
         }
     }
 
+    /// A node says where clients reach it.
+    pub fn set_listeners(&mut self, node: NodeId, addresses: &BTreeMap<String, String>) {
+        if self.known.contains_key(&node) {
+            self.listeners.insert(node, addresses.clone());
+        }
+    }
+
+    /// Where clients of a protocol reach a node.
+    pub fn listener(&self, node: NodeId, front: FrontEnd) -> Option<&String> {
+        self.listeners.get(&node)?.get(front.key())
+    }
+
     /// A node is no member any more.
     pub fn forget(&mut self, node: NodeId) {
         self.known.remove(&node);
+        self.listeners.remove(&node);
         self.detector.forget(node.0);
         self.clocks.forget(node.0);
         self.unreachable.remove(&node);

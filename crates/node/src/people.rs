@@ -4,7 +4,7 @@ use crate::admin::{
     AdminCommand, AdminReply, MemberStatus, ShardStatus, Status, TreePage, TreeStatus,
 };
 use crate::core::Core;
-use crate::event::{Action, RequestId};
+use crate::event::{Action, FrontEnd, RequestId};
 use crate::frame::Frame;
 use crate::zookeeper::Zookeeper;
 use base::{ClusterId, NodeId, Now, ShardId};
@@ -53,9 +53,15 @@ impl Core {
     }
 
     fn shard_named(&self, name: &str) -> Result<ShardId, String> {
-        self.catalog
-            .shard_named(name)
-            .ok_or_else(|| format!("there is no shard {name:?}; shards are meta and tree"))
+        self.catalog.shard_named(name).ok_or_else(|| {
+            let known: Vec<&str> = (self.catalog.shards.values())
+                .map(|s| s.name.as_str())
+                .collect();
+            format!(
+                "there is no shard {name:?}; shards are {}",
+                known.join(", ")
+            )
+        })
     }
 
     fn order_leave(&mut self, name: &str) -> Result<String, String> {
@@ -110,7 +116,7 @@ impl Core {
         let refused = |message: &str| AdminReply::Refused {
             message: format!("{path}: {message}"),
         };
-        let Some(tree) = self.tree().filter(|_| self.front_open) else {
+        let Some(tree) = self.tree().filter(|_| self.is_open()) else {
             return refused("this core does not serve the tree now; ask another node");
         };
         let who = Zookeeper::anonymous(address);
@@ -187,7 +193,11 @@ impl Core {
 
     /// True while clients' writes find a leader.
     fn serves(&self) -> bool {
-        self.front_open && self.router.leader(TREE_SHARD).is_some()
+        self.is_open() && self.router.leader(TREE_SHARD).is_some()
+    }
+
+    fn is_open(&self) -> bool {
+        self.open_fronts.contains(&FrontEnd::Zookeeper)
     }
 
     fn phase(&self) -> (&'static str, String) {
@@ -200,7 +210,7 @@ impl Core {
         if self.serves() || !self.holds(TREE_SHARD) {
             return ("serving", String::new());
         }
-        if self.front_open {
+        if self.is_open() {
             let waits = "a leader: a majority of the replicas must hear each other";
             return ("electing", waits.into());
         }

@@ -131,9 +131,7 @@ impl Core {
         lane.identity.replicas.insert(shard, replica);
         let created = Shard::create(shard, replica, config, rng, &mut lane.journal);
         self.replicas.shards.insert(shard, created);
-        if shard == TREE_SHARD {
-            self.close_front_end();
-        }
+        self.lose_touch(shard);
         self.log(
             Level::Info,
             format!(
@@ -227,9 +225,7 @@ impl Core {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.journal.append(shard, journal::Frame::Removed);
         }
-        if shard == TREE_SHARD {
-            self.close_front_end();
-        }
+        self.lose_touch(shard);
         self.log(
             Level::Info,
             format!("this node's replica of {} was removed", self.label(shard)),
@@ -260,8 +256,11 @@ impl Core {
             }
         }
         let leads = |(_, node): (u64, NodeId)| nodes.contains(&node);
-        if self.router.leader(TREE_SHARD).is_some_and(leads) {
-            self.with_front_end(now, |front, cx| front.handle_leader_lost(cx));
+        let lost: Vec<ShardId> = (self.catalog.shards.keys().copied())
+            .filter(|shard| self.router.leader(*shard).is_some_and(leads))
+            .collect();
+        for shard in lost {
+            self.leader_lost(now, shard);
         }
     }
 
@@ -383,6 +382,9 @@ impl Core {
                     self.coordination_output(now, output);
                 }
                 ShardEvent::Output(ShardOutput::Catalog(_)) => {}
+                ShardEvent::Output(ShardOutput::Cache(output)) => {
+                    self.with_redis(now, |front, cx| front.handle_output(cx, id, output));
+                }
                 ShardEvent::Barrier(token) => self.barrier(now, token),
                 ShardEvent::Role => self.role_changed(now, id),
                 ShardEvent::Membership => {}
@@ -408,18 +410,16 @@ impl Core {
                 }
                 ShardEvent::Installed => {
                     if id == TREE_SHARD {
-                        let actions = &mut self.actions;
-                        self.zookeeper.close_all(actions);
+                        self.zookeeper.close_all(&mut self.actions);
                     }
+                    self.redis.close_all(&mut self.actions);
                 }
                 ShardEvent::Silent(reason) => {
                     self.log(
                         Level::Error,
                         format!("the replica of {} here is silent: {reason}", self.label(id)),
                     );
-                    if id == TREE_SHARD {
-                        self.close_front_end();
-                    }
+                    self.lose_touch(id);
                     self.router.forget(id);
                 }
                 // It may be the only one that knows for good: a member has to say so, see `ask_whether_gone`.
@@ -508,16 +508,16 @@ impl Core {
                 _ => {}
             }
         }
-        self.with_front_end(now, |front, cx| front.handle_output(cx, output));
+        self.with_zookeeper(now, |front, cx| front.handle_output(cx, output));
     }
 
     fn barrier(&mut self, now: Now, token: u64) {
-        if self.catch_up_token == Some(token) {
-            self.catch_up_token = None;
-            self.caught_up = true;
+        if let Some(shard) = self.catch_up.remove(&token) {
+            self.caught_up.insert(shard);
             return;
         }
-        self.with_front_end(now, |front, cx| front.handle_barrier(cx, token));
+        self.with_zookeeper(now, |front, cx| front.handle_barrier(cx, token));
+        self.with_redis(now, |front, cx| front.handle_barrier(cx, token));
     }
 
     fn role_changed(&mut self, now: Now, id: ShardId) {
@@ -530,8 +530,8 @@ impl Core {
         if id == META_SHARD && changed {
             self.reports.clear();
         }
-        if id == TREE_SHARD && changed {
-            self.with_front_end(now, |front, cx| front.handle_leader_lost(cx));
+        if changed {
+            self.leader_lost(now, id);
         }
         if role == Role::Leader && changed {
             self.counters.elections_won += 1;
@@ -539,9 +539,7 @@ impl Core {
                 Level::Info,
                 format!("leads {} in term {term}", self.label(id)),
             );
-            if id == TREE_SHARD {
-                self.lead_tree(now);
-            }
+            self.lead(now, id);
         }
     }
 
@@ -558,17 +556,20 @@ impl Core {
         };
     }
 
-    /// A new leader grants every session a full time-out.
-    fn lead_tree(&mut self, now: Now) {
-        let Some(shard) = self.replicas.get(TREE_SHARD) else {
+    /// A new leader's clock is not behind its shard's; the tree's grants every session a full time-out.
+    fn lead(&mut self, now: Now, id: ShardId) {
+        let machine = self.replicas.get(id).map(Shard::machine);
+        let Some(data) = machine.and_then(ShardMachine::data) else {
             return;
         };
-        let ShardMachine::Coordination(tree) = shard.machine() else {
-            return;
-        };
-        let sessions = tree.sessions().map(|s| (s.id, s.generation, s.timeout_ms));
-        self.leases.reset(now.mono_us, sessions);
-        self.stamp_clock.start(now, tree.time_ms());
+        if id == TREE_SHARD {
+            let sessions = data.coordination.sessions();
+            let sessions = sessions.map(|s| (s.id, s.generation, s.timeout_ms));
+            self.leases.reset(now.mono_us, sessions);
+            self.stamp_clock.start(now, data.coordination.time_ms());
+        } else if data.cache.time_ms() > self.stamp_clock.read_ms(now) {
+            self.stamp_clock.start(now, data.cache.time_ms());
+        }
     }
 
     /// Units from another core for the leader here.

@@ -3,12 +3,14 @@
 use crate::core::Core;
 use crate::event::{Action, Endpoint, FrontEnd, Hello, Level, StreamId};
 use crate::frame::Frame;
-use base::{ClusterId, CoreId, NodeId, Now};
+use base::{ClusterId, CoreId, NodeId, Now, ShardId};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogCommand, META_SHARD, MemberState, TREE_SHARD};
 use coordination::{Command, Envelope, Unit};
 use replication::raft::{Change, Role};
-use shard::{Shard, next_changes};
+use shard::{DataUnit, Shard, next_changes};
+use std::collections::BTreeSet;
+use storage::cache;
 
 /// Strangers that were logged.
 const REFUSED_MAX: usize = 1_000;
@@ -17,6 +19,7 @@ const RECONCILE_US: u64 = 50_000;
 const SEEK_US: u64 = 100_000;
 const REAP_US: u64 = 1_000_000;
 const TELL_US: u64 = 500_000;
+const LISTENERS_US: u64 = 250_000;
 pub(crate) const HAND_OVER_US: u64 = 5_000_000;
 /// Sessions expired per turn; the rest follow in the next.
 const EXPIRED_MAX: usize = 1_000;
@@ -51,6 +54,7 @@ impl Core {
         if now.mono_us >= self.timers.touch_us {
             self.timers.touch_us = now.mono_us + TOUCH_US;
             self.touch(now);
+            self.expire_keys(now);
         }
         if now.mono_us >= self.timers.reconcile_us {
             self.timers.reconcile_us = now.mono_us + RECONCILE_US;
@@ -60,10 +64,12 @@ impl Core {
         self.reap(now);
         self.check_clock(now);
         self.check_space(now);
-        self.update_front_end();
+        self.catch_up();
+        self.update_front_ends();
         self.update_mode();
         let contact_us = self.contact_us;
-        self.with_front_end(now, |front, cx| front.handle_tick(cx, contact_us));
+        self.with_zookeeper(now, |front, cx| front.handle_tick(cx, contact_us));
+        self.with_redis(now, |front, cx| front.handle_tick(cx));
     }
 
     pub(crate) fn ping_interval_us(&self) -> u64 {
@@ -91,6 +97,20 @@ impl Core {
             self.send_to_shard(*node, META_SHARD, &frame);
         }
         let silent = self.peers.newly_silent(&others, now, interval_us);
+        if now.mono_us >= self.timers.listeners_us {
+            self.timers.listeners_us = now.mono_us + LISTENERS_US;
+            let frame = Frame::Listeners {
+                from: self.me.node,
+                addresses: (self.config.listeners.iter())
+                    .map(|(front, address)| (front.key().to_owned(), address.clone()))
+                    .collect(),
+            };
+            for node in &others {
+                for shard in self.front_shards() {
+                    self.send_to_shard(*node, shard, &frame);
+                }
+            }
+        }
         if silent.is_empty() {
             return;
         }
@@ -174,10 +194,10 @@ impl Core {
 
     fn propose_as_leader(&mut self, command: Command) {
         let envelope = Envelope::default();
-        let unit = Unit { envelope, command };
+        let unit = DataUnit::Coordination(Unit { envelope, command });
         if let Some(shard) = self.replicas.get_mut(TREE_SHARD) {
             // One that is refused is due again.
-            shard.propose(Bytes::from(unit.encode()));
+            shard.propose(unit.encode());
         }
     }
 
@@ -299,37 +319,100 @@ impl Core {
 
     // --- serving ---
 
-    /// Opens the front end once this replica has caught up with a cluster that is complete.
-    fn update_front_end(&mut self) {
-        if self.front_open || !self.catalog.formed || !self.holds(TREE_SHARD) {
+    /// Asks, for each replica that has not been as new as any since it came to be, whether it is now.
+    fn catch_up(&mut self) {
+        if !self.catalog.formed {
             return;
         }
-        let Some(shard) = self.replicas.get(TREE_SHARD) else {
-            return;
-        };
-        let Some(group) = shard.group() else { return };
-        let knows_itself = group.role() != Role::Learner || group.membership().contains(group.id());
-        if !knows_itself || self.router.leader(TREE_SHARD).is_none() {
-            return;
-        }
-        if self.caught_up {
-            self.front_open = true;
-            (self.actions).push_back(Action::OpenFrontEnd(FrontEnd::Zookeeper));
-        } else if self.catch_up_token.is_none() {
-            let token = self.rng.next_u64();
-            self.catch_up_token = Some(token);
-            if let Some(shard) = self.replicas.get_mut(TREE_SHARD) {
+        for id in self.replicas.ids() {
+            let asked = self.catch_up.values().any(|shard| *shard == id);
+            let Some(shard) = self.replicas.get_mut(id) else {
+                continue;
+            };
+            let Some(group) = shard.group() else { continue };
+            let knows_itself =
+                group.role() != Role::Learner || group.membership().contains(group.id());
+            let has_leader = self.router.leader(id).is_some();
+            if knows_itself && has_leader && !asked && !self.caught_up.contains(&id) {
+                let token = self.rng.next_u64();
+                self.catch_up.insert(token, id);
                 shard.request_barrier(token);
             }
         }
     }
 
-    pub(crate) fn close_front_end(&mut self) {
-        self.caught_up = false;
-        self.catch_up_token = None;
-        if std::mem::take(&mut self.front_open) {
-            self.zookeeper.close_all(&mut self.actions);
-            (self.actions).push_back(Action::CloseFrontEnd(FrontEnd::Zookeeper));
+    /// The replica of a shard is another one now, or gone.
+    pub(crate) fn lose_touch(&mut self, shard: ShardId) {
+        self.caught_up.remove(&shard);
+        self.catch_up.retain(|_, s| *s != shard);
+        self.update_front_ends();
+    }
+
+    /// Opens front ends whose shards have caught up with a cluster that is complete, and closes others.
+    pub(crate) fn update_front_ends(&mut self) {
+        for front in [FrontEnd::Zookeeper, FrontEnd::Redis] {
+            let serves = match front {
+                FrontEnd::Zookeeper => {
+                    self.holds(TREE_SHARD) && self.caught_up.contains(&TREE_SHARD)
+                }
+                FrontEnd::Redis => self.serves_cache(),
+            };
+            if !self.open_fronts.contains(&front) {
+                if serves {
+                    self.open_fronts.insert(front);
+                    self.actions.push_back(Action::OpenFrontEnd(front));
+                }
+            } else if !serves {
+                self.open_fronts.remove(&front);
+                match front {
+                    FrontEnd::Zookeeper => self.zookeeper.close_all(&mut self.actions),
+                    FrontEnd::Redis => self.redis.close_all(&mut self.actions),
+                }
+                self.actions.push_back(Action::CloseFrontEnd(front));
+            }
+        }
+    }
+
+    /// The core with the cache's first shard takes its connections, once the replicas here have caught up.
+    fn serves_cache(&self) -> bool {
+        let Some(pool) = self.catalog.pools.get(&self.catalog.cache_pool) else {
+            return false;
+        };
+        let first = pool.shards().next().is_some_and(|shard| self.holds(shard));
+        let here = |shard: &ShardId| {
+            let wanted = |r: &catalog::ShardRecord| r.replicas.values().any(|n| *n == self.me.node);
+            self.holds(*shard) && self.catalog.shards.get(shard).is_some_and(wanted)
+        };
+        first && (pool.shards().filter(here)).all(|shard| self.caught_up.contains(&shard))
+    }
+
+    /// The shards whose cores have front ends: one of each protocol on a node.
+    pub(crate) fn front_shards(&self) -> BTreeSet<ShardId> {
+        let pool = self.catalog.pools.get(&self.catalog.cache_pool);
+        let cache = pool.and_then(|pool| pool.shards().next());
+        cache.into_iter().chain([TREE_SHARD]).collect()
+    }
+
+    /// The leader of a shard removes keys whose time ran out.
+    fn expire_keys(&mut self, now: Now) {
+        let time_ms = self.stamp_clock.read_ms(now);
+        for id in self.replicas.ids() {
+            let Some(shard) = self.replicas.get_mut(id).filter(|s| s.is_leader()) else {
+                continue;
+            };
+            let Some(data) = shard.machine().data() else {
+                continue;
+            };
+            let ended = data.cache.expired(time_ms, EXPIRED_MAX);
+            if !ended.is_empty() {
+                let unit = DataUnit::Cache(cache::Unit {
+                    origin: base::Origin::default(),
+                    database: 0,
+                    body: cache::Body::Expire(ended),
+                });
+                // One that is refused is due again.
+                shard.propose(unit.encode());
+            }
         }
     }
 
@@ -496,6 +579,12 @@ impl Core {
                     replica.handle_piece(now, piece, &mut lane.journal);
                 }
             }
+            Frame::Publish { channel, message } => {
+                self.with_redis(now, |front, cx| {
+                    front.handle_published(cx, &channel, &message);
+                });
+            }
+            Frame::Listeners { from, addresses } => self.peers.set_listeners(from, &addresses),
             Frame::Probe { address } => self.probed_by(address),
             Frame::Probed { address, fresh } => {
                 self.probe_answered(now, address, fresh && their_cluster == ClusterId(0));

@@ -13,17 +13,19 @@ mod words;
 pub use client::{Client, Link, PendingKind, Stage, WriteReply};
 
 use crate::admin::Counters;
-use crate::core::CoreConfig;
+use crate::core::{Ask, CoreConfig};
 use crate::event::{Action, ClientId};
 use base::planted::{Bug, planted};
 use base::{CoreAddress, Now, SessionId};
 use bytes::Bytes;
+use catalog::TREE_SHARD;
 use coordination::watches::Watches;
 use coordination::{
     AttachRefusal, Command, Coordination, Envelope, ErrorCode, Event, Origin, Output, Principal,
     Reply, SessionEnd, Unit,
 };
 use sha1::Digest;
+use shard::DataUnit;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire_zookeeper::{ConnectRequest, Incoming, Limits, Request, reply};
 
@@ -43,13 +45,8 @@ const CONNECT_MAX_US: u64 = 30_000_000;
 /// Remembered tokens of connects that were given up or repeated; a session that slips through expires.
 const STRAYS_MAX: usize = 10_000;
 
-/// What the front end asks of its core.
-#[derive(Debug)]
-pub enum Ask {
-    /// Propose this unit to the tree's leader.
-    Propose(Unit),
-    /// Answer [`Zookeeper::handle_barrier`] once local state is as new as now.
-    Barrier(u64),
+fn propose(unit: Unit) -> Ask {
+    Ask::Propose(TREE_SHARD, DataUnit::Coordination(unit).encode())
 }
 
 /// What the front end needs for a moment.
@@ -320,7 +317,7 @@ impl Zookeeper {
         };
         self.waiting.insert(token, id);
         let envelope = Envelope::default();
-        cx.asks.push(Ask::Propose(Unit { envelope, command }));
+        cx.asks.push(propose(Unit { envelope, command }));
     }
 
     #[allow(clippy::too_many_arguments)] // each is a field of the one reply that this builds
@@ -412,7 +409,7 @@ impl Zookeeper {
             ..Envelope::default()
         };
         let command = Command::CloseSession;
-        cx.asks.push(Ask::Propose(Unit { envelope, command }));
+        cx.asks.push(propose(Unit { envelope, command }));
     }
 
     fn attach_refused(&mut self, cx: &mut Context<'_>, origin: Origin, why: AttachRefusal) {
@@ -481,14 +478,14 @@ impl Zookeeper {
         };
         client.push(cx.now, xid, kind);
         self.unsent.push(id);
-        cx.asks.push(Ask::Propose(Unit { envelope, command }));
+        cx.asks.push(propose(Unit { envelope, command }));
     }
 
     fn sync(&mut self, cx: &mut Context<'_>, id: ClientId, xid: i32, path: String) {
         cx.counters.reads += 1;
         let token = self.token();
         self.barriers.insert(token, id);
-        cx.asks.push(Ask::Barrier(token));
+        cx.asks.push(Ask::Barrier(TREE_SHARD, token));
         let kind = PendingKind::Barrier {
             token,
             path,
@@ -762,7 +759,7 @@ impl Zookeeper {
                     } else if now_us > *asked_us + CONNECT_RETRY_US {
                         *asked_us = now_us;
                         *repeated = true;
-                        cx.asks.push(Ask::Propose(Unit {
+                        cx.asks.push(propose(Unit {
                             envelope: Envelope::default(),
                             command: command.clone(),
                         }));

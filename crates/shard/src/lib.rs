@@ -10,6 +10,6 @@ pub mod shard;
 pub mod snapshot;
 
 pub use entry::Batch;
-pub use machine::{ShardMachine, ShardOutput};
+pub use machine::{Data, DataUnit, ShardMachine, ShardOutput};
 pub use membership::next_changes;
 pub use shard::{Shard, ShardConfig, ShardEvent, SnapshotPiece};

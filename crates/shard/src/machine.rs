@@ -1,17 +1,92 @@
 //! The machines that a shard can hold: the one place where chapters meet.
+//!
+//! A data shard holds a slice of every chapter. In the log a unit begins with its chapter's number; in a
+//! snapshot each chunk does. All chapters share one cut, since no unit is applied between their
+//! `begin_snapshot`s.
 
-use base::{ApplyFault, Machine, SnapshotPoll, Stamp};
+use base::{ApplyFault, DecodeError, Machine, SnapshotPoll, Stamp, Writer};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogOutput, META_SHARD};
-use coordination::{Coordination, Output, Unit};
+use coordination::Coordination;
+use storage::cache::{self, Cache};
 
 /// A shard's state.
 #[derive(Debug)]
 pub enum ShardMachine {
     /// The meta shard's.
     Catalog(Box<Catalog>),
-    /// The tree shard's.
-    Coordination(Box<Coordination>),
+    /// Any other's.
+    Data(Box<Data>),
+}
+
+/// What a data shard holds, chapter by chapter.
+#[derive(Debug, Default)]
+pub struct Data {
+    /// The coordination store; only the tree shard's is ever used.
+    pub coordination: Coordination,
+    /// The cache.
+    pub cache: Cache,
+    /// Which chapter the snapshot under way is at.
+    cut: Option<Chapter>,
+}
+
+/// The chapters of a data shard, in the order of a snapshot. Numbers stand in logs and snapshots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Chapter {
+    Coordination = 1,
+    Cache = 2,
+}
+
+impl Chapter {
+    fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Coordination),
+            2 => Some(Self::Cache),
+            _ => None,
+        }
+    }
+
+    fn next(self) -> Option<Self> {
+        Self::from_number(self as u8 + 1)
+    }
+}
+
+/// What a data shard is asked to apply as a whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DataUnit {
+    /// For the coordination store.
+    Coordination(coordination::Unit),
+    /// For the cache.
+    Cache(cache::Unit),
+}
+
+impl DataUnit {
+    /// The byte form, as it stands in the log.
+    pub fn encode(&self) -> Bytes {
+        let mut w = Writer::new();
+        match self {
+            Self::Coordination(unit) => {
+                w.u8(Chapter::Coordination as u8);
+                unit.encode_into(&mut w);
+            }
+            Self::Cache(unit) => {
+                w.u8(Chapter::Cache as u8);
+                unit.encode_into(&mut w);
+            }
+        }
+        w.into_bytes()
+    }
+
+    /// Reads the byte form; everything must be consumed.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let number = *bytes.first().ok_or(DecodeError::Truncated)?;
+        let chapter = Chapter::from_number(number).ok_or(DecodeError::Invalid("chapter"))?;
+        let unit = bytes.slice(1..);
+        Ok(match chapter {
+            Chapter::Coordination => Self::Coordination(coordination::Unit::decode(&unit)?),
+            Chapter::Cache => Self::Cache(cache::Unit::decode(&unit)?),
+        })
+    }
 }
 
 /// What applying tells the outside.
@@ -20,7 +95,9 @@ pub enum ShardOutput {
     /// From the catalog.
     Catalog(CatalogOutput),
     /// From the coordination store.
-    Coordination(Output),
+    Coordination(coordination::Output),
+    /// From the cache.
+    Cache(cache::Output),
 }
 
 impl ShardMachine {
@@ -29,7 +106,15 @@ impl ShardMachine {
         if shard == META_SHARD {
             Self::Catalog(Box::default())
         } else {
-            Self::Coordination(Box::new(Coordination::new()))
+            Self::Data(Box::default())
+        }
+    }
+
+    /// A data shard's chapters.
+    pub fn data(&self) -> Option<&Data> {
+        match self {
+            Self::Data(data) => Some(data),
+            Self::Catalog(_) => None,
         }
     }
 
@@ -46,12 +131,21 @@ impl ShardMachine {
                 m.apply(stamp, unit, &mut outputs)?;
                 out.extend(outputs.into_iter().map(ShardOutput::Catalog));
             }
-            Self::Coordination(m) => {
-                let unit = Unit::decode(unit)
-                    .map_err(|e| ApplyFault::UnknownCommand(format!("coordination: {e}")))?;
-                let mut outputs = Vec::new();
-                m.apply_unit(stamp, unit, &mut outputs)?;
-                out.extend(outputs.into_iter().map(ShardOutput::Coordination));
+            Self::Data(m) => {
+                let unit = DataUnit::decode(unit)
+                    .map_err(|e| ApplyFault::UnknownCommand(format!("a data shard's unit: {e}")))?;
+                match unit {
+                    DataUnit::Coordination(unit) => {
+                        let mut outputs = Vec::new();
+                        m.coordination.apply_unit(stamp, unit, &mut outputs)?;
+                        out.extend(outputs.into_iter().map(ShardOutput::Coordination));
+                    }
+                    DataUnit::Cache(unit) => {
+                        let mut outputs = Vec::new();
+                        m.cache.apply_unit(stamp, unit, &mut outputs)?;
+                        out.extend(outputs.into_iter().map(ShardOutput::Cache));
+                    }
+                }
             }
         }
         Ok(())
@@ -61,7 +155,7 @@ impl ShardMachine {
     pub fn time_ms(&self) -> i64 {
         match self {
             Self::Catalog(_) => 0,
-            Self::Coordination(m) => m.time_ms(),
+            Self::Data(m) => m.coordination.time_ms().max(m.cache.time_ms()),
         }
     }
 
@@ -69,9 +163,9 @@ impl ShardMachine {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Catalog(_) => 4096,
-            Self::Coordination(m) => {
-                let counts = m.counts();
-                counts.data_bytes + 100 * counts.nodes as u64
+            Self::Data(m) => {
+                let counts = m.coordination.counts();
+                counts.data_bytes + 100 * counts.nodes as u64 + m.cache.bytes()
             }
         }
     }
@@ -80,7 +174,7 @@ impl ShardMachine {
     pub fn digest(&self) -> u64 {
         match self {
             Self::Catalog(m) => m.digest(),
-            Self::Coordination(m) => m.digest(),
+            Self::Data(m) => m.coordination.digest() ^ m.cache.digest().rotate_left(1),
         }
     }
 
@@ -88,7 +182,11 @@ impl ShardMachine {
     pub fn begin_snapshot(&mut self) {
         match self {
             Self::Catalog(m) => m.begin_snapshot(),
-            Self::Coordination(m) => m.begin_snapshot(),
+            Self::Data(m) => {
+                m.coordination.begin_snapshot();
+                m.cache.begin_snapshot();
+                m.cut = Some(Chapter::Coordination);
+            }
         }
     }
 
@@ -96,7 +194,7 @@ impl ShardMachine {
     pub fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
         match self {
             Self::Catalog(m) => m.poll_snapshot(bytes_max),
-            Self::Coordination(m) => m.poll_snapshot(bytes_max),
+            Self::Data(m) => m.poll_snapshot(bytes_max),
         }
     }
 
@@ -104,7 +202,11 @@ impl ShardMachine {
     pub fn abort_snapshot(&mut self) {
         match self {
             Self::Catalog(m) => m.abort_snapshot(),
-            Self::Coordination(m) => m.abort_snapshot(),
+            Self::Data(m) => {
+                m.cut = None;
+                m.coordination.abort_snapshot();
+                m.cache.abort_snapshot();
+            }
         }
     }
 
@@ -112,7 +214,16 @@ impl ShardMachine {
     pub fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {
         match self {
             Self::Catalog(m) => m.restore(chunk),
-            Self::Coordination(m) => m.restore(chunk),
+            Self::Data(m) => {
+                let (number, chunk) = chunk.split_first().ok_or("an empty chunk")?;
+                match Chapter::from_number(*number) {
+                    Some(Chapter::Coordination) => m.coordination.restore(chunk),
+                    Some(Chapter::Cache) => m.cache.restore(chunk),
+                    None => Err(format!(
+                        "a chunk of chapter {number}, which is not known here"
+                    )),
+                }
+            }
         }
     }
 
@@ -120,7 +231,29 @@ impl ShardMachine {
     pub fn finish_restore(&mut self) -> Result<(), String> {
         match self {
             Self::Catalog(m) => m.finish_restore(),
-            Self::Coordination(m) => m.finish_restore(),
+            Self::Data(m) => {
+                m.coordination.finish_restore()?;
+                m.cache.finish_restore()
+            }
         }
+    }
+}
+
+impl Data {
+    fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
+        while let Some(chapter) = self.cut {
+            let poll = match chapter {
+                Chapter::Coordination => self.coordination.poll_snapshot(bytes_max),
+                Chapter::Cache => self.cache.poll_snapshot(bytes_max),
+            };
+            match poll {
+                SnapshotPoll::Chunk(mut bytes) => {
+                    bytes.insert(0, chapter as u8);
+                    return SnapshotPoll::Chunk(bytes);
+                }
+                SnapshotPoll::Done => self.cut = chapter.next(),
+            }
+        }
+        SnapshotPoll::Done
     }
 }

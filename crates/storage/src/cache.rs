@@ -25,6 +25,7 @@ mod value;
 use context::Answer;
 
 pub use command::{Access, Command, CommandId, KeyRange, Spec, spec, specs};
+pub use glob::matches as glob_matches;
 pub use machine::{Cache, Counts, DATABASES};
 pub use number::double_text;
 pub use reply::Reply;

@@ -50,6 +50,7 @@ impl CoreThread {
                 ready: Readiness::default(),
                 dirty: false,
                 paused: false,
+                awaited: false,
                 state: ClientState::Open,
             },
         );
@@ -59,6 +60,7 @@ impl CoreThread {
                 client: ClientId(token),
                 front,
                 address: address.ip().to_canonical().to_string(),
+                port: address.port(),
             },
         );
     }
@@ -123,6 +125,14 @@ impl CoreThread {
         }
     }
 
+    /// The core holds back what is more for this client until it has read what comes next.
+    pub(super) fn await_drain(&mut self, client: ClientId) {
+        if let Some(connection) = self.clients.get_mut(&client.0) {
+            connection.awaited = true;
+            mark(&mut self.dirty, &mut connection.dirty, client.0);
+        }
+    }
+
     pub(super) fn send_client(&mut self, client: ClientId, bytes: Bytes) {
         let Some(connection) = self.clients.get_mut(&client.0) else {
             return;
@@ -131,7 +141,7 @@ impl CoreThread {
             return;
         }
         connection.out.push(bytes);
-        if connection.out.len() > CLIENT_OUT_BYTES_MAX {
+        if connection.out.len() > CLIENT_OUT_BYTES_MAX && !connection.awaited {
             log::warn(format!(
                 "a client ({}) does not read: {} bytes wait for it, the connection is closed",
                 connection
@@ -154,6 +164,10 @@ impl CoreThread {
         client.dirty = false;
         match client.out.write_to(&mut client.socket) {
             Ok(drained) => {
+                if drained && std::mem::take(&mut client.awaited) {
+                    let client = ClientId(token);
+                    self.events.push_back(Event::ClientDrained { client });
+                }
                 if drained && client.state == ClientState::Flushing {
                     client.state = ClientState::Lingering;
                     if client.ready.ended || client.socket.shutdown(Shutdown::Write).is_err() {

@@ -263,6 +263,7 @@ impl House {
                 }
             }
             Action::PauseClient { .. } => {}
+            Action::AwaitDrain { client } => self.post(m, core, Event::ClientDrained { client }),
             Action::CloseClient { client } => {
                 if let Some(client) = self.clients.get_mut(&client) {
                     client.closed = true;
@@ -281,6 +282,7 @@ impl House {
             }
             Action::OpenFrontEnd(FrontEnd::Zookeeper) => self.machines[m].serves = Some(core),
             Action::CloseFrontEnd(FrontEnd::Zookeeper) => self.machines[m].serves = None,
+            Action::OpenFrontEnd(FrontEnd::Redis) | Action::CloseFrontEnd(FrontEnd::Redis) => {}
             Action::AdminReply { reply, .. } => self.machines[m].replies.push(reply),
             Action::Log { message, .. } => self.machines[m].log.push(message),
             Action::Stop { reason, .. } => {
@@ -370,6 +372,7 @@ impl House {
             client: id,
             front: FrontEnd::Zookeeper,
             address: "10.9.9.9".into(),
+            port: 1,
         };
         self.post(m, core, opened);
         self.ask(id, |out| request::connect(out, connect));

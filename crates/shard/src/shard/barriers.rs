@@ -63,9 +63,16 @@ impl Shard {
         }
     }
 
-    /// True while a barrier is not reached; it wants [`Self::flush`] from time to time.
-    pub fn has_barriers(&self) -> bool {
-        !self.barriers.asked.is_empty() || !self.barriers.unsent.is_empty()
+    /// True while this replica is the only voter and has applied an entry of its own term: then nothing is
+    /// acknowledged that is not applied here, and its state needs no barrier.
+    pub fn is_alone(&self) -> bool {
+        self.group().is_some_and(|group| {
+            let members = group.membership();
+            group.is_leader()
+                && !members.is_joint()
+                && members.conf.voters == [self.replica.0]
+                && self.applied.1 == group.term()
+        })
     }
 }
 

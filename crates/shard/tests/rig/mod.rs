@@ -3,12 +3,14 @@
 use base::{NodeId, Now, Reader, ReplicaId, Rng, SessionId, ShardId, Writer};
 use bytes::Bytes;
 use catalog::TREE_SHARD;
-use coordination::{Acl, Command, CreateMode, Envelope, Origin, Output, TreeOp, Unit};
+use coordination::{
+    Acl, Command, Coordination, CreateMode, Envelope, Origin, Output, TreeOp, Unit,
+};
 use journal::{
     DiskOp, DiskResult, FileId, Journal, JournalConfig, JournalProgress, Recovery, Ticket,
 };
 use replication::raft::{GroupConfig, Replica, decode_message, encode_message};
-use shard::{Shard, ShardConfig, ShardEvent, ShardMachine, ShardOutput};
+use shard::{DataUnit, Shard, ShardConfig, ShardEvent, ShardOutput};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The shard under test.
@@ -256,16 +258,17 @@ impl Node {
             timeout_ms: 10_000,
         };
         let envelope = Envelope::default();
-        let unit = Unit { envelope, command };
-        self.shard.propose(Bytes::from(unit.encode()))
+        let unit = DataUnit::Coordination(Unit { envelope, command });
+        self.shard.propose(unit.encode())
     }
 
     /// The session that was opened first.
     pub fn session(&self) -> SessionId {
-        let ShardMachine::Coordination(tree) = self.shard.machine() else {
-            panic!("the tree's shard holds the tree");
-        };
-        tree.sessions().next().expect("a session was opened").id
+        self.tree()
+            .sessions()
+            .next()
+            .expect("a session was opened")
+            .id
     }
 
     /// Creates a node of this many bytes under that session.
@@ -296,15 +299,17 @@ impl Node {
             ..Envelope::default()
         };
         let command = Command::Write(op);
-        let unit = Unit { envelope, command };
-        assert!(self.shard.propose(Bytes::from(unit.encode())));
+        let unit = DataUnit::Coordination(Unit { envelope, command });
+        assert!(self.shard.propose(unit.encode()));
     }
 
     pub fn node_count(&self) -> usize {
-        match self.shard.machine() {
-            ShardMachine::Coordination(tree) => tree.counts().nodes,
-            ShardMachine::Catalog(_) => panic!("the tree's shard holds the tree"),
-        }
+        self.tree().counts().nodes
+    }
+
+    fn tree(&self) -> &Coordination {
+        let data = self.shard.machine().data();
+        &data.expect("the tree's shard holds data").coordination
     }
 
     /// Sessions whose opening was told of.

@@ -170,6 +170,12 @@ impl Cache {
         database.map_or(0, |database| database.key_count)
     }
 
+    /// Of these, keys that end.
+    pub fn ending_count(&self, database: u32) -> usize {
+        let database = self.databases.get(database as usize);
+        database.map_or(0, Database::ending_count)
+    }
+
     /// Sizes, for people.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();

@@ -1,0 +1,209 @@
+//! One client connection.
+
+use crate::event::{Action, ClientId};
+use base::{Now, ShardId};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, VecDeque};
+use storage::cache::{Command, Reply, Watched};
+use wire_redis::{Connection, Limits, Protocol, reply};
+
+/// A connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number.
+    pub id: ClientId,
+    /// Its IP address and port.
+    pub address: String,
+    /// Its bytes.
+    pub wire: Connection,
+    /// Which version it speaks.
+    pub protocol: Protocol,
+    /// Which database it has selected.
+    pub database: u32,
+    /// Requests not answered yet, in order.
+    pub queue: VecDeque<Pending>,
+    /// Bytes for it, until the next flush.
+    pub out: Vec<u8>,
+    /// True while the host does not read from it.
+    pub paused: bool,
+    /// True while a request at the end of the queue holds up what comes behind it.
+    pub stalled: bool,
+    /// It has not read what was sent: no more is before it has.
+    pub is_full: bool,
+    /// To be closed once what is queued is answered.
+    pub quits: bool,
+    /// MULTI was said and not yet EXEC.
+    pub transaction: Option<Transaction>,
+    /// What EXEC depends on, and where it lies.
+    pub watched: Vec<(ShardId, Watched)>,
+    /// Subscribed channels.
+    pub channels: BTreeSet<Bytes>,
+    /// Subscribed patterns.
+    pub patterns: BTreeSet<Bytes>,
+    /// Names that it gave itself: of the connection, its library and that one's version.
+    pub names: [String; 3],
+    /// It follows redirections.
+    pub knows_cluster: bool,
+    /// What it asked last.
+    pub last_command: Cow<'static, str>,
+    /// When it came, and when it was heard last; monotonic microseconds.
+    pub seen_us: (u64, u64),
+}
+
+/// Commands between MULTI and EXEC.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// In order.
+    pub commands: Vec<Command>,
+    /// One was refused: EXEC will be, too.
+    pub failed: bool,
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+pub struct Pending {
+    /// When it came.
+    pub since_us: u64,
+    /// What it waits for.
+    pub kind: PendingKind,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub enum PendingKind {
+    /// To be applied here.
+    Write {
+        /// The answer comes under this token.
+        token: u64,
+        /// Whose.
+        shard: ShardId,
+        /// True once it was sent to a leader.
+        sent: bool,
+        /// For a blocking command: it is tried again when there is something to take.
+        waits: Option<Box<Waits>>,
+    },
+    /// For the shard's state to be as new as it was anywhere when the request came.
+    Read {
+        /// What to read.
+        command: Command,
+        /// In which database.
+        database: u32,
+        /// Where.
+        shard: ShardId,
+        /// The barrier.
+        barrier: u64,
+        /// True once reached.
+        reached: bool,
+    },
+    /// For those before it: then it notes the versions of these keys.
+    Watch(Vec<(ShardId, Bytes)>),
+    /// For those before it.
+    Done(Reply),
+    /// For those before it; encoded already.
+    Encoded(Vec<u8>),
+}
+
+/// A blocking command that found nothing, or is being tried.
+#[derive(Debug)]
+pub struct Waits {
+    /// The command.
+    pub command: Command,
+    /// Its database.
+    pub database: u32,
+    /// Until when, monotonic microseconds.
+    pub deadline_us: Option<u64>,
+    /// What is answered when there was nothing; `None` while it is being tried.
+    pub nothing: Option<Reply>,
+}
+
+impl Client {
+    /// A connection that has said nothing yet.
+    pub fn new(id: ClientId, address: String, limits: Limits, now: Now) -> Self {
+        Self {
+            id,
+            address,
+            wire: Connection::new(limits),
+            protocol: Protocol::Resp2,
+            database: 0,
+            queue: VecDeque::new(),
+            out: Vec::new(),
+            paused: false,
+            stalled: false,
+            is_full: false,
+            quits: false,
+            transaction: None,
+            watched: Vec::new(),
+            channels: BTreeSet::new(),
+            patterns: BTreeSet::new(),
+            names: Default::default(),
+            knows_cluster: false,
+            last_command: "NULL".into(),
+            seen_us: (now.mono_us, now.mono_us),
+        }
+    }
+
+    /// Appends a request.
+    pub fn push(&mut self, now: Now, kind: PendingKind) {
+        self.queue.push_back(Pending {
+            since_us: now.mono_us,
+            kind,
+        });
+    }
+
+    /// Answers now, or behind what is not answered yet.
+    pub fn answer(&mut self, now: Now, answer: Reply) {
+        if self.queue.is_empty() {
+            reply::encode(&mut self.out, &answer, self.protocol);
+        } else {
+            self.push(now, PendingKind::Done(answer));
+        }
+    }
+
+    /// Tells something that is no answer, behind what is not answered yet.
+    pub fn tell(&mut self, now: Now, kind: &str, parts: &[Reply]) {
+        if self.queue.is_empty() {
+            reply::push(&mut self.out, kind, parts, self.protocol);
+        } else {
+            let mut bytes = Vec::new();
+            reply::push(&mut bytes, kind, parts, self.protocol);
+            self.push(now, PendingKind::Encoded(bytes));
+        }
+    }
+
+    /// Channels and patterns that it is subscribed to.
+    pub fn subscriptions(&self) -> usize {
+        self.channels.len() + self.patterns.len()
+    }
+
+    /// Stops the host reading, or lets it go on.
+    pub fn pause(&mut self, paused: bool, actions: &mut VecDeque<Action>) {
+        if self.paused != paused {
+            self.paused = paused;
+            let client = self.id;
+            actions.push_back(Action::PauseClient { client, paused });
+        }
+    }
+
+    /// True when a write of it was sent to the leader of this shard and is not answered.
+    pub fn has_sent_write(&self, to: ShardId) -> bool {
+        self.queue.iter().any(|pending| {
+            matches!(pending.kind, PendingKind::Write { shard, sent: true, .. } if shard == to)
+        })
+    }
+
+    /// The write that is answered under this token.
+    pub fn write(&mut self, under: u64) -> Option<&mut Pending> {
+        self.queue.iter_mut().find(
+            |pending| matches!(pending.kind, PendingKind::Write { token, .. } if token == under),
+        )
+    }
+
+    /// The blocking command at the end of its queue.
+    pub fn blocking(&mut self) -> Option<&mut Pending> {
+        let is_blocking = |pending: &&mut Pending| {
+            matches!(pending.kind, PendingKind::Write { waits: Some(_), .. })
+        };
+        self.queue.back_mut().filter(is_blocking)
+    }
+}
