@@ -82,10 +82,11 @@ class Dev:
 def free_offset(nodes):
     rng = random.Random()
     while True:
-        offset = rng.randrange(10_000, 50_000)
+        # Below the ports that the kernel gives to outgoing connections.
+        offset = rng.randrange(3_000, 22_000)
         try:
             for node in range(nodes):
-                for port in (2181, 7400, 7401):
+                for port in (2181, 6379, 7400, 7401, 9092):
                     with socket.socket() as sock:
                         sock.bind(("127.0.0.1", port + offset + 10 * node))
             return offset
