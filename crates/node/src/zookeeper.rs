@@ -29,8 +29,6 @@ use shard::DataUnit;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire_zookeeper::{ConnectRequest, Incoming, Limits, Request, reply};
 
-/// Requests of one connection that may wait; beyond it the connection is not read from.
-pub const PENDING_MAX: usize = 1_000;
 /// Watches that one connection may hold; one that wants more is closed with a log line.
 pub const WATCHES_MAX: usize = 2_000_000;
 /// Watches of ended connections that are given back in one tick.
@@ -241,8 +239,8 @@ impl Zookeeper {
                 return;
             };
             let connecting = matches!(client.stage, Stage::Connecting { .. });
-            if connecting || client.queue.len() >= PENDING_MAX {
-                if client.wire.buffered_bytes() > 0 || client.queue.len() >= PENDING_MAX {
+            if connecting || client.is_full() {
+                if client.wire.buffered_bytes() > 0 || client.is_full() {
                     client.pause(true, cx.actions);
                 }
                 return;
@@ -523,11 +521,9 @@ impl Zookeeper {
             let Some(client) = self.clients.get_mut(&id) else {
                 return;
             };
-            match client.queue.front().map(|p| &p.kind) {
-                Some(PendingKind::Local(_) | PendingKind::Barrier { reached: true, .. }) => {}
-                _ => break,
-            }
-            let pending = client.queue.pop_front().expect("it was just seen");
+            let Some(pending) = client.take_ready() else {
+                break;
+            };
             self.dirty.push(id);
             cx.counters.note_latency(cx.now, pending.since_us);
             match pending.kind {
@@ -545,10 +541,15 @@ impl Zookeeper {
                 PendingKind::Write { .. } => {}
             }
         }
+        self.resume(cx, id);
+    }
+
+    /// Reads again from a connection that was full and has room now.
+    fn resume(&mut self, cx: &mut Context<'_>, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.paused && client.queue.len() <= PENDING_MAX / 2 {
+        if client.paused && client.link().is_some() && client.has_room() {
             client.pause(false, cx.actions);
             if client.wire.buffered_bytes() > 0 {
                 self.poll_client(cx, id);
@@ -743,8 +744,11 @@ impl Zookeeper {
     pub fn handle_tick(&mut self, cx: &mut Context<'_>, contact_us: u64) {
         self.watches.reap(REAPED_MAX);
         let now_us = cx.now.mono_us;
-        let mut over = Vec::new();
+        let (mut over, mut paused) = (Vec::new(), Vec::new());
         for client in self.clients.values_mut() {
+            if client.paused {
+                paused.push(client.id);
+            }
             match &mut client.stage {
                 Stage::New if now_us > client.opened_us + FIRST_REQUEST_US => over.push(client.id),
                 Stage::Connecting {
@@ -776,6 +780,9 @@ impl Zookeeper {
         }
         for id in over {
             self.close(id, cx.actions);
+        }
+        for id in paused {
+            self.resume(cx, id);
         }
     }
 

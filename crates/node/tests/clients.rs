@@ -4,7 +4,7 @@
 mod house;
 
 use base::SessionId;
-use coordination::{Acl, CreateMode};
+use coordination::{Acl, CreateMode, Query};
 use house::House;
 use node::ClientId;
 use wire_zookeeper::client::{ConnectResponse, Response, body, request};
@@ -230,4 +230,59 @@ fn malformed_frame_closes_that_connection_alone() {
     }
     house.ask(good, |out| request::exists(out, 1, "/", false));
     assert_eq!(words(&house.heard(good, 1)), ["1:0"]);
+}
+
+#[test]
+fn reads_of_much_data_are_answered_a_piece_at_a_time_and_in_order() {
+    let mut house = House::serving(1, 1);
+    let (client, _) = house.open(0);
+    create(&mut house, client, 1, "/big", PERSISTENT);
+    house.heard(client, 1);
+    let big = vec![7; 500_000];
+    house.ask(client, |out| request::set_data(out, 2, "/big", &big, -1));
+    house.heard(client, 1);
+
+    // Without a write before them: about a megabyte a tick.
+    house.ask(client, |out| {
+        (3..43).for_each(|xid| request::get_data(out, xid, "/big", false));
+        request::ping(out);
+    });
+    house.run(5);
+    let first = house.client(client).heard.len();
+    assert!((1..=6).contains(&first), "{first} at once");
+    let mut words_heard = words(&house.heard(client, 41));
+    assert_eq!(words_heard.pop().as_deref(), Some("-2:0"));
+    let wanted: Vec<String> = (3..43).map(|xid| format!("{xid}:0")).collect();
+    assert_eq!(words_heard, wanted);
+
+    // Behind a write they must be served when it is applied, so only so many are taken before that.
+    house.ask(client, |out| {
+        request::set_data(out, 1, "/big", &big, -1);
+        (2..202).for_each(|xid| request::exists(out, xid, "/big", false));
+        request::set_data(out, 202, "/big", b"small", -1);
+        request::get_data(out, 203, "/big", false);
+    });
+    let heard = house.heard(client, 203);
+    let wanted: Vec<String> = (1..204).map(|xid| format!("{xid}:0")).collect();
+    assert_eq!(words(&heard), wanted);
+    assert!(!house.client(client).closed);
+}
+
+#[test]
+fn multi_read_of_too_much_data_is_refused_and_the_session_lives() {
+    let mut house = House::serving(1, 1);
+    let (client, _) = house.open(0);
+    create(&mut house, client, 1, "/big", PERSISTENT);
+    house.ask(client, |out| {
+        request::set_data(out, 2, "/big", &vec![7; 500_000], -1);
+        let queries = |n: usize| {
+            let path = || "/big".to_owned();
+            vec![Query::GetData { path: path() }; n]
+        };
+        request::multi_read(out, 3, &queries(16));
+        request::multi_read(out, 4, &queries(17));
+        request::ping(out);
+    });
+    let heard = house.heard(client, 5);
+    assert_eq!(words(&heard), ["1:0", "2:0", "3:0", "4:-8", "-2:0"]);
 }

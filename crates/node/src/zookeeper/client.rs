@@ -6,6 +6,13 @@ use coordination::{Command, Principal};
 use std::collections::VecDeque;
 use wire_zookeeper::{ConnectRequest, Connection, Limits, Request, WriteShape};
 
+/// Requests of one connection that may wait; beyond it the connection is not read from.
+pub const PENDING_MAX: usize = 1_000;
+/// Of them those that do not write: each may be answered with all data of a node, in one turn.
+pub const LOCALS_MAX: usize = 64;
+/// A connection with this much to be sent is not read from before the next tick.
+pub const OUT_BYTES_HIGH: usize = 1 << 20;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Client {
@@ -21,6 +28,8 @@ pub struct Client {
     pub principal: Principal,
     /// Requests not answered yet, in order.
     pub queue: VecDeque<Pending>,
+    /// Those in the queue that do not write.
+    locals: usize,
     /// Bytes for it, until the next flush.
     pub out: Vec<u8>,
     /// True while the host does not read from it.
@@ -126,6 +135,7 @@ impl Client {
             wire: Connection::new(limits),
             stage: Stage::New,
             queue: VecDeque::new(),
+            locals: 0,
             out: Vec::new(),
             paused: false,
             opened_us: now.mono_us,
@@ -142,11 +152,36 @@ impl Client {
 
     /// Appends a request.
     pub fn push(&mut self, now: Now, xid: i32, kind: PendingKind) {
+        self.locals += usize::from(!matches!(kind, PendingKind::Write { .. }));
         self.queue.push_back(Pending {
             xid,
             since_us: now.mono_us,
             kind,
         });
+    }
+
+    /// Takes what stands at the head of the queue if it can be served now.
+    pub fn take_ready(&mut self) -> Option<Pending> {
+        let ready = matches!(
+            self.queue.front()?.kind,
+            PendingKind::Local(_) | PendingKind::Barrier { reached: true, .. }
+        );
+        self.locals -= usize::from(ready);
+        ready.then(|| self.queue.pop_front()).flatten()
+    }
+
+    /// True when no more of its requests are taken for now.
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= PENDING_MAX
+            || self.locals >= LOCALS_MAX
+            || self.out.len() >= OUT_BYTES_HIGH
+    }
+
+    /// True when one that was full is read from again.
+    pub fn has_room(&self) -> bool {
+        self.queue.len() <= PENDING_MAX / 2
+            && self.locals <= LOCALS_MAX / 2
+            && self.out.len() < OUT_BYTES_HIGH
     }
 
     /// Takes the write at the head of the queue if it is this one.

@@ -7,6 +7,19 @@ use coordination::watches::{WatchKind, WatchReplay, WatchSelection};
 use coordination::{Answer, ErrorCode, Query};
 use wire_zookeeper::{Request, reply};
 
+/// A multiRead may not ask for more than this: one small request must not fill the memory.
+const MULTI_READ_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of what grows without a bound in an answer.
+fn size(answer: &Answer) -> usize {
+    let names = |names: &[String]| names.iter().map(|name| name.len() + 4).sum();
+    match answer {
+        Answer::Data(bytes, _) => bytes.len(),
+        Answer::Children(children) | Answer::Children2(children, _) => names(children),
+        Answer::Exists(_) | Answer::Acl(..) => 0,
+    }
+}
+
 impl Zookeeper {
     /// Serves a request. False when the connection is to be closed after what was written.
     pub(super) fn serve(
@@ -42,9 +55,17 @@ impl Zookeeper {
             }
             Request::MultiRead(queries) => {
                 cx.counters.reads += 1;
-                let answers: Vec<Result<Answer, ErrorCode>> = (queries.iter())
-                    .map(|query| cx.tree.query(&client.principal, query))
-                    .collect();
+                let (mut answers, mut bytes) = (Vec::new(), 0);
+                for query in &queries {
+                    let answer = cx.tree.query(&client.principal, query);
+                    bytes += answer.as_ref().map_or(0, size);
+                    if bytes > MULTI_READ_BYTES_MAX {
+                        cx.counters.errors += 1;
+                        reply::error(out, xid, zxid, ErrorCode::BadArguments);
+                        return true;
+                    }
+                    answers.push(answer);
+                }
                 reply::multi_read(out, xid, zxid, &answers);
             }
             Request::AddWatch { path, recursive } => {
