@@ -478,6 +478,23 @@ def test_disk_nearly_full_refuses_what_adds_and_says_so_everywhere(tmp_path_fact
         cluster.end()
 
 
+def test_first_write_of_a_new_node_survives_a_kill_at_once(tmp_path_factory):
+    for attempt in range(4):
+        cluster = Cluster(1, tmp_path_factory.mktemp("first"))
+        try:
+            cluster.start()
+            with Raw(cluster[0].address).connect() as raw:
+                raw.create("/first", b"x")
+                cluster.kill(0)
+            cluster[0].start()
+            cluster.wait_ready()
+            with Raw(cluster[0].address).connect() as raw:
+                assert raw.get("/first")[0] == b"x", f"lost in attempt {attempt}"
+                raw.close()
+        finally:
+            cluster.end()
+
+
 def test_serve_stops_in_order_when_asked(tmp_path_factory):
     cluster = Cluster(1, tmp_path_factory.mktemp("stop"))
     try:

@@ -126,7 +126,13 @@ fn serve(
                 }
                 continue;
             }
-            if let (DiskOp::Delete { file }, Some(queue)) = (&batch[at], deletions) {
+            if let (
+                DiskOp::Delete {
+                    file: file @ FileId::Segment(_),
+                },
+                Some(queue),
+            ) = (&batch[at], deletions)
+            {
                 files.forget(*file);
                 let _ = queue.send(batch[at].clone());
                 continue;
@@ -489,6 +495,25 @@ mod tests {
             let (reported, result) = rig.result();
             assert_eq!(reported, ticket);
             assert!(matches!(result, DiskResult::Failed(text) if text.contains("segment")));
+        }
+    }
+
+    #[test]
+    fn identity_that_is_deleted_and_written_again_is_there() {
+        let rig = rig("identity");
+        let part = FileId::IdentityPart;
+        for round in 0..200 {
+            rig.submit(DiskOp::Delete { file: part });
+            rig.submit(write(part, 0, b"who I am"));
+            rig.submit(sync(part, 2 * round));
+            rig.submit(DiskOp::Rename {
+                from: part,
+                to: FileId::Identity,
+                ticket: Ticket(2 * round + 1),
+            });
+            for ticket in [2 * round, 2 * round + 1] {
+                assert_eq!(rig.result(), (ticket, DiskResult::Done(Bytes::new())));
+            }
         }
     }
 

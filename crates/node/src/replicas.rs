@@ -368,7 +368,11 @@ impl Core {
             ) else {
                 continue;
             };
-            shard.flush(now, stamp_ms, &mut lane.journal);
+            // Until the identity names it, whoever starts again without the identity is another node and
+            // throws the log away: so nothing is committed, answered or promised before.
+            if shard.group().is_none() || lane.names(id, shard.replica()) {
+                shard.flush(now, stamp_ms, &mut lane.journal);
+            }
             self.shard_events(now, id, lane_id);
         }
         self.refresh_catalog();

@@ -326,3 +326,18 @@ fn node_of_another_cluster_is_refused() {
         "nothing of it is taken in"
     );
 }
+
+#[test]
+fn nobody_is_answered_before_the_identity_says_whose_the_log_is() {
+    // A node that starts without its identity is another one and throws the log away: what was
+    // acknowledged before would be lost.
+    let mut house = House::new(1, 1);
+    house.machines[0].identity_waits = true;
+    house.boot(0);
+    house.run(2_000);
+    assert_eq!(house.machines[0].serves, None);
+    house.kill(0);
+    house.machines[0].identity_waits = false;
+    house.boot(0);
+    house.until_all_serve();
+}

@@ -28,6 +28,8 @@ pub struct Machine {
     pub log: Vec<String>,
     pub stopped: Option<String>,
     pub serves: Option<usize>,
+    /// Its disks have not got round to what concerns the identity.
+    pub identity_waits: bool,
     running: Vec<Core>,
     inboxes: Vec<VecDeque<Event>>,
     replies: Vec<AdminReply>,
@@ -44,6 +46,7 @@ impl Machine {
             log: Vec::new(),
             stopped: None,
             serves: None,
+            identity_waits: false,
             running: Vec::new(),
             inboxes: Vec::new(),
             replies: Vec::new(),
@@ -270,6 +273,9 @@ impl House {
                 }
             }
             Action::Disk { lane, op } => {
+                if self.machines[m].identity_waits && concerns_identity(&op) {
+                    return;
+                }
                 let disk = &mut self.machines[m].disks[usize::from(lane.0)];
                 if let Some((ticket, result)) = execute(disk, op) {
                     let event = Event::DiskDone {
@@ -421,6 +427,17 @@ impl House {
         self.run_until("the answers are there", |h| h.clients[&id].heard.len() >= n);
         std::mem::take(&mut self.client(id).heard)
     }
+}
+
+fn concerns_identity(op: &DiskOp) -> bool {
+    let file = match op {
+        DiskOp::Write { file, .. }
+        | DiskOp::Sync { file, .. }
+        | DiskOp::Read { file, .. }
+        | DiskOp::Delete { file }
+        | DiskOp::Rename { to: file, .. } => *file,
+    };
+    matches!(file, FileId::Identity | FileId::IdentityPart)
 }
 
 fn lane_start(disk: &Disk) -> LaneStart {
