@@ -139,6 +139,7 @@ struct Batch {
     chain: u32,
     waiting: Vec<Ticket>,
     full: bool,
+    is_urgent: bool,
 }
 
 /// One lane's journal: an append-only sequence of segments.
@@ -167,6 +168,8 @@ pub struct Journal {
     /// Durable, of the current segment, and not sealed: the position and the running checksum there.
     unsealed: Option<(Position, u32)>,
     seal_at_us: u64,
+    /// What is not sealed was promised: its seal does not wait with what may.
+    seal_is_owed: bool,
     /// Shards whose frames may wait, and how long, in microseconds.
     lazy: BTreeMap<ShardId, u64>,
     /// Something that was gathered may not wait.
@@ -204,6 +207,7 @@ impl Journal {
             durable: recovered.end,
             unsealed: None,
             seal_at_us: 0,
+            seal_is_owed: false,
             lazy: BTreeMap::new(),
             is_urgent: true,
             waits: None,
@@ -341,7 +345,7 @@ impl Journal {
         if self.gather.is_empty() || self.may_wait(now) {
             return;
         }
-        (self.is_urgent, self.waits) = (false, None);
+        self.waits = None;
         self.seal();
         let gather = std::mem::take(&mut self.gather);
         let batch = Batch {
@@ -359,6 +363,7 @@ impl Journal {
             chain: self.chain,
             waiting: Vec::new(),
             full: false,
+            is_urgent: std::mem::take(&mut self.is_urgent),
         };
         self.offset += batch.bytes.len() as u64;
         self.segments.written(self.segment, self.offset);
@@ -370,7 +375,8 @@ impl Journal {
     }
 
     fn may_wait(&mut self, now: Now) -> bool {
-        if self.is_urgent || self.gather.bytes.len() >= LAZY_BYTES_MAX {
+        let seal_is_due = self.seal_is_owed && now.mono_us >= self.seal_at_us;
+        if self.is_urgent || seal_is_due || self.gather.bytes.len() >= LAZY_BYTES_MAX {
             return false;
         }
         let delay_us = self.lazy.values().copied().min().unwrap_or(0);
@@ -450,10 +456,18 @@ impl Journal {
     /// alone, or what was let wait has waited.
     pub fn deadline_us(&self) -> Option<u64> {
         let idle = self.batch.is_none() && !self.failed;
-        if idle && let Some((since_us, delay_us)) = self.waits {
-            return Some(since_us + delay_us);
-        }
-        let idle = idle && self.gather.is_empty();
+        let waits = self.waits.filter(|_| idle).map(|(since_us, delay_us)| {
+            let end_us = since_us + delay_us;
+            match self.seal_is_owed {
+                true => end_us.min(self.seal_at_us),
+                false => end_us,
+            }
+        });
+        self.seal_deadline_us().into_iter().chain(waits).min()
+    }
+
+    fn seal_deadline_us(&self) -> Option<u64> {
+        let idle = self.batch.is_none() && self.gather.is_empty() && !self.failed;
         (idle && self.unsealed.is_some()).then_some(self.seal_at_us)
     }
 
@@ -461,7 +475,7 @@ impl Journal {
     /// should the seal be lost in a crash, damage there is called a torn tail for want of a better
     /// witness, as in the 10 ms before. A sync for it would double the syncs of a lightly loaded lane.
     pub fn handle_tick(&mut self, now: Now) {
-        if self.deadline_us().is_none_or(|at| now.mono_us < at) {
+        if self.seal_deadline_us().is_none_or(|at| now.mono_us < at) {
             return;
         }
         self.seal();
@@ -624,6 +638,7 @@ impl Journal {
     }
 
     fn seal(&mut self) {
+        self.seal_is_owed = false;
         if let Some((position, chain)) = self.unsealed.take() {
             let data = wire::encode_seal(position.0, chain);
             self.put(Header::of(Kind::Seal, 0), &[], &data);
@@ -757,6 +772,7 @@ impl Journal {
         if batch.segment == self.segment {
             self.unsealed = Some((batch.end, batch.chain));
             self.seal_at_us = now.mono_us + self.config.seal_delay_us;
+            self.seal_is_owed = batch.is_urgent;
         }
         for number in std::mem::take(&mut self.void) {
             self.ops.push_back(DiskOp::Delete {

@@ -1,6 +1,7 @@
 //! Golden scripts and seeded histories over a simulated disk.
 
 mod histories;
+mod lazy;
 mod mutations;
 mod scripts;
 mod sim;
