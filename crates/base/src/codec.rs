@@ -132,6 +132,11 @@ impl Writer {
         Self::default()
     }
 
+    /// Empty, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self::from_vec(Vec::with_capacity(bytes))
+    }
+
     /// Appends to `bytes`.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         Self { bytes }

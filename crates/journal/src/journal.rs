@@ -38,6 +38,9 @@ impl Default for JournalConfig {
 /// Frames that may wait are written when they have become so many bytes.
 const LAZY_BYTES_MAX: usize = 4 << 20;
 
+/// Room made beforehand for what is gathered next.
+const GATHER_BYTES_KEPT: usize = 256 << 10;
+
 /// What a completed disk operation meant for the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JournalProgress {
@@ -348,6 +351,8 @@ impl Journal {
         self.waits = None;
         self.seal();
         let gather = std::mem::take(&mut self.gather);
+        // The next one will hardly be shorter by much; growing step by step copies it again and again.
+        self.gather.bytes = Vec::with_capacity(gather.bytes.len().min(GATHER_BYTES_KEPT));
         let batch = Batch {
             phase: match gather.rewrite {
                 Some(_) => Phase::Rewrite,

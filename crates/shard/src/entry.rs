@@ -4,6 +4,7 @@ use base::{DecodeError, LogIndex, Reader, Stamp, Writer};
 use bytes::Bytes;
 
 const VERSION: u8 = 1;
+const HEAD_BYTES_MAX: usize = 38;
 
 /// The content of an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,7 +20,8 @@ pub struct Batch {
 impl Batch {
     /// The byte form.
     pub fn encode(stamp: Stamp, digest: Option<(LogIndex, u64)>, units: &[Bytes]) -> Vec<u8> {
-        let mut w = Writer::new();
+        let bytes: usize = units.iter().map(|unit| 4 + unit.len()).sum();
+        let mut w = Writer::with_capacity(HEAD_BYTES_MAX + bytes);
         w.u8(VERSION).i64(stamp.time_ms).u64(stamp.seed);
         w.bool(digest.is_some());
         if let Some((index, digest)) = digest {

@@ -63,7 +63,10 @@ pub enum DataUnit {
 impl DataUnit {
     /// The byte form, as it stands in the log.
     pub fn encode(&self) -> Bytes {
-        let mut w = Writer::new();
+        let mut w = Writer::with_capacity(match self {
+            Self::Cache(unit) => 1 + unit.encoded_bytes(),
+            _ => 256,
+        });
         match self {
             Self::Coordination(unit) => {
                 w.u8(Chapter::Coordination as u8);

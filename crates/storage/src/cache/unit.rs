@@ -107,6 +107,20 @@ impl Unit {
         }
     }
 
+    /// Length of the byte form for one command, and about that for the rest.
+    pub fn encoded_bytes(&self) -> usize {
+        let command = |command: &Command| -> usize {
+            6 + command.args.iter().map(|arg| 4 + arg.len()).sum::<usize>()
+        };
+        23 + match &self.body {
+            Body::One(one) => command(one),
+            Body::Exec { watched, commands } => {
+                64 * watched.len() + commands.iter().map(command).sum::<usize>()
+            }
+            Body::Expire(ended) => 64 * ended.len(),
+        }
+    }
+
     /// The byte form.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
