@@ -9,7 +9,7 @@ use coordination::{Command, Envelope, Origin, Unit};
 use journal::{Frame, Journal, JournalConfig, Recovery};
 use replication::raft::{Change, Membership};
 use rig::{Net, Node, SHARD, place};
-use shard::Batch;
+use shard::{Batch, DataUnit};
 
 /// An empty log's state.
 fn empty_state() -> u64 {
@@ -88,7 +88,7 @@ fn open_session(timeout_ms: u32) -> Bytes {
         timeout_ms,
     };
     let envelope = Envelope::default();
-    Bytes::from(Unit { envelope, command }.encode())
+    DataUnit::Coordination(Unit { envelope, command }).encode()
 }
 
 /// Three voters with logs of 9 entries, the third with this in the place of one unit.
