@@ -13,6 +13,7 @@ import pytest
 
 import raw as z
 from raw import Raw, eventually
+from resp import Resp
 from servers import BIN, Althing, Cluster, free_port, process_alive
 
 pytestmark = pytest.mark.althing_only
@@ -431,8 +432,13 @@ def test_metrics_parse_and_count(one):
 
 
 def test_disk_nearly_full_refuses_what_adds_and_says_so_everywhere(tmp_path_factory):
-    cluster = Cluster(1, tmp_path_factory.mktemp("disk"), disk_free_min_percent=0)
+    cluster = Cluster(1, tmp_path_factory.mktemp("disk"), disk_free_min_percent=0, redis=True)
     server = cluster[0]
+    host, port = server.redis_address.split(":")
+
+    def cache(*arguments):
+        with Resp((host, int(port))) as connection:
+            return connection.call(*arguments)
 
     def restart(percent):
         """With 100 every disk is nearly full, with 0 none ever is."""
@@ -448,6 +454,7 @@ def test_disk_nearly_full_refuses_what_adds_and_says_so_everywhere(tmp_path_fact
             for path in ("/keep", "/doomed"):
                 raw.create(path, b"x")
             raw.close()
+        assert eventually(lambda: cache("SET", "keep", "1")) == "OK"
         restart(100)
         eventually(lambda: server.status()[0]["additions_refused"])
         with Raw(server.address).connect() as raw:
@@ -459,6 +466,8 @@ def test_disk_nearly_full_refuses_what_adds_and_says_so_everywhere(tmp_path_fact
             assert raw.delete("/doomed") == z.OK
             assert raw.ping() == z.OK
             assert raw.close() == z.OK
+        assert cache("SET", "new", "1").startswith("MISCONF the disk is nearly full")
+        assert cache("GET", "keep") == b"1" and cache("DEL", "keep") == 1
         console = ("--console", server.console_address)
         assert "nearly full" in refused("tree", "create", "/new", "x", "--server", server.address)
         assert "writes that add data are refused" in good("cluster", "status", *console)

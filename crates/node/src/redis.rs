@@ -28,7 +28,7 @@ use catalog::{Catalog, TREE_SHARD};
 use client::{Pending, PendingKind, Waits};
 use router::{Router, TREE_TAG, hash_tag, slot_of};
 use shard::{DataUnit, Shard};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use storage::cache::{Access, Body, Cache, Command, DATABASES, Output, Reply, Spec, Unit, spec};
 use wire_redis::{Limits, reply};
 
@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub router: &'a Router,
     /// The other nodes.
     pub peers: &'a Peers,
+    /// Shards that take no more data: their disks are nearly full.
+    pub full: &'a BTreeSet<ShardId>,
     /// Requests to the core, in order.
     pub asks: &'a mut Vec<Ask>,
     /// For the host.
@@ -72,6 +74,46 @@ impl<'a> Context<'a> {
     fn cache(&self, shard: ShardId) -> Option<&'a Cache> {
         Some(&self.shard(shard)?.machine().data()?.cache)
     }
+}
+
+/// True for writes that make room, or will.
+fn frees(spec: &Spec) -> bool {
+    const FREE: [&str; 33] = [
+        "blmpop",
+        "blpop",
+        "brpop",
+        "bzmpop",
+        "bzpopmax",
+        "bzpopmin",
+        "del",
+        "expire",
+        "expireat",
+        "flushall",
+        "flushdb",
+        "getdel",
+        "hdel",
+        "lmpop",
+        "lpop",
+        "lrem",
+        "ltrim",
+        "pexpire",
+        "pexpireat",
+        "rpop",
+        "spop",
+        "srem",
+        "swapdb",
+        "touch",
+        "unlink",
+        "zmpop",
+        "zpopmax",
+        "zpopmin",
+        "zrem",
+        "zremrangebylex",
+        "zremrangebyrank",
+        "zremrangebyscore",
+        "persist",
+    ];
+    FREE.contains(&spec.name)
 }
 
 /// The front end.
@@ -326,6 +368,11 @@ impl Redis {
                 }
             },
         };
+        if spec.access == Access::Write && cx.full.contains(&shard) && !frees(spec) {
+            return Err(Reply::error(
+                "MISCONF the disk is nearly full: writes that add data are refused, reads and deletes go on",
+            ));
+        }
         if cx.cache(shard).is_none() {
             return Err(Reply::error(
                 "CLUSTERDOWN this core has no replica of the key's shard; use another node",

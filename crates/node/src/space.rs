@@ -19,6 +19,8 @@ use std::collections::BTreeSet;
 pub(crate) struct Space {
     /// As measured last.
     pub own: DiskSpace,
+    /// Shards that take no more data.
+    pub full: BTreeSet<ShardId>,
     /// Other nodes that said of themselves that they have little room.
     low: BTreeSet<NodeId>,
 }
@@ -62,14 +64,21 @@ impl Core {
         all == 0 || room > all / 2
     }
 
+    fn is_full(&self, shard: ShardId) -> bool {
+        let leader = self.router.leader(shard).map(|(_, node)| node);
+        leader.is_some_and(|node| self.disk_is_low(node)) || !self.majority_has_room(shard)
+    }
+
     fn refuse_additions(&mut self) {
-        let leader = self.router.leader(TREE_SHARD).map(|(_, node)| node);
-        let refuses = leader.is_some_and(|node| self.disk_is_low(node))
-            || !self.majority_has_room(TREE_SHARD);
-        if refuses == self.zookeeper.refuses_additions {
+        let shards = self.replicas.ids().into_iter();
+        let full: BTreeSet<ShardId> = shards.filter(|shard| self.is_full(*shard)).collect();
+        let refuses = !full.is_empty();
+        let changed = refuses == self.space.full.is_empty();
+        self.zookeeper.refuses_additions = full.contains(&TREE_SHARD);
+        self.space.full = full;
+        if !changed {
             return;
         }
-        self.zookeeper.refuses_additions = refuses;
         if !refuses {
             let message = "there is room on disk again: all writes are taken";
             return self.log(Level::Info, message.into());
