@@ -206,7 +206,7 @@ def test_cluster_status_tells_members_shards_and_leader(three):
     text = good("cluster", "status", "--console", three[0].console_address)
     for server in three.servers:
         assert server.peer_address in text
-    for word in ("meta", "tree", "LEADER", "TERM"):
+    for word in ("meta", "tree", "LEADER", "TERM", "POOL", "a majority"):
         assert word in text
     first = status_of(three[0])[0]
     assert first["phase"] == "serving" and first["ready"] is True
@@ -352,7 +352,9 @@ def test_config_check_accepts_what_serve_accepts(one):
 # The console
 
 
-@pytest.mark.parametrize("page", ["/", "/members", "/shards", "/sessions", "/tree", "/tree?path=/zookeeper"])
+@pytest.mark.parametrize(
+    "page", ["/", "/members", "/shards", "/sessions", "/tree", "/tree?path=/zookeeper", "/cache", "/keys", "/keys?db=99"]
+)
 def test_console_pages_load_nothing_from_elsewhere(three, page):
     for server in three.servers:
         code, body = server.http(page)
@@ -373,6 +375,40 @@ def test_console_tree_shows_data_escaped(one):
     code, body = one[0].http("/tree?path=/page")
     assert code == 200
     assert "<script>alert(1)" not in body and "&lt;script&gt;" in body
+
+
+def test_console_cache_shows_keys_clients_and_what_durability_risks(redis_one):
+    with redis_one.client() as client:
+        client.flushall()
+        client.set("shown:text", "<script>alert(1)</script>", px=90_000)
+        client.zadd("shown:zset", {"one": 1.5, "two": 2})
+        client.rpush("shown:list", *(f"element{i}" for i in range(50)))
+        client.set(b"shown:\xff", b"\x00\xfe")
+        client.set("hidden", 1)
+        with redis_one.client(db=3) as other:
+            other.set("elsewhere", 1)
+        server = redis_one.cluster.servers[0]
+        cache = status_of(server)[0]["cache"]
+        assert cache["keys"] == 6 and cache["ending"] == 1 and cache["clients"] >= 1
+        body = server.http("/cache")[1]
+        assert "/keys?db=0" in body and "/keys?db=3" in body
+        assert "Nothing answered is lost while a majority" in body
+        metrics = server.http("/metrics")[1]
+        assert 'althing_cache_keys{database="0"} 5' in metrics
+        assert re.search(r"^althing_cache_clients [1-9]", metrics, re.M)
+    page = json.loads(server.http("/v1/keys?prefix=shown:")[1])
+    rows = {row["key"]: row for row in page["keys"]}
+    assert sorted(rows) == ["shown:\\xff", "shown:list", "shown:text", "shown:zset"] and page["next"] == 0
+    assert 0 < rows["shown:text"]["ttl_ms"] <= 90_000 and rows["shown:list"]["ttl_ms"] is None
+    assert (rows["shown:zset"]["kind"], rows["shown:zset"]["size"], rows["shown:zset"]["value"]) == ("zset", 2, "one: 1.5, two: 2")
+    assert rows["shown:list"]["size"] == 50 and rows["shown:list"]["value"].startswith("element0, element1")
+    assert len(rows["shown:list"]["value"]) < 250
+    assert rows["shown:\\xff"]["value"] == "\0\\xfe"
+    body = server.http("/keys?prefix=shown:t")[1]
+    assert "shown:text" in body and "shown:zset" not in body
+    assert "<script>alert(1)" not in body and "&lt;script&gt;" in body
+    assert "elsewhere" in server.http("/keys?db=3")[1]
+    assert server.http("/v1/keys?db=16")[0] == 409 and server.http("/v1/keys?shard=meta")[0] == 409
 
 
 def test_healthz_and_readyz_answer(three):

@@ -196,6 +196,26 @@ fn describe(statuses: &[Status]) -> String {
         ],
         &shards,
     ));
+    let pools: Vec<Vec<String>> = (first.pools.iter())
+        .map(|pool| {
+            let copies = match pool.policy.as_str() {
+                "single" => "one copy",
+                _ => "a majority",
+            };
+            vec![
+                pool.name.clone(),
+                copies.into(),
+                pool.durability.clone(),
+                pool.slots.len().to_string(),
+                if pool.holds_cache { "cache" } else { "" }.into(),
+            ]
+        })
+        .collect();
+    if !pools.is_empty() {
+        let heads = ["POOL", "ACKNOWLEDGED BY", "ON DISK", "SHARDS", "KEYS"];
+        out.push('\n');
+        out.push_str(&table::render(&heads, &pools));
+    }
     if let Some(tree) = statuses.iter().find_map(|status| status.tree.as_ref()) {
         out.push_str(&format!(
             "\ntree: {}, {}; {} and {} here; zxid 0x{:x}\n",
@@ -204,6 +224,14 @@ fn describe(statuses: &[Status]) -> String {
             counted(tree.connections, "connection"),
             counted(tree.watches, "watch"),
             tree.zxid
+        ));
+    }
+    let caches = || statuses.iter().filter_map(|status| status.cache.as_ref());
+    if caches().next().is_some() {
+        out.push_str(&format!(
+            "cache: {} and {} here\n",
+            counted(caches().map(|c| c.keys).sum(), "key"),
+            counted(caches().map(|c| c.clients).sum(), "client"),
         ));
     }
     out

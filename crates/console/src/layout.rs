@@ -5,6 +5,7 @@ use crate::{Page, View};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("charts.js");
 
 /// A whole page around `body`.
 pub fn page(page: Page, view: &View<'_>, body: &Markup) -> Markup {
@@ -16,8 +17,8 @@ pub fn page(page: Page, view: &View<'_>, body: &Markup) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                // The charts refresh themselves; the other pages are read again now and then.
-                @if !matches!(page, Page::Tree | Page::Overview) {
+                // The charts of the overview refresh themselves, and nobody's typing is to be lost.
+                @if !matches!(page, Page::Tree | Page::Keys | Page::Overview) {
                     meta http-equiv="refresh" content="5";
                 }
                 link rel="icon" href="data:,";
@@ -84,6 +85,37 @@ fn space(view: &View<'_>) -> Markup {
 
 fn phase(phase: &str, ready: bool) -> Markup {
     html! { span.pill.good[ready].warn[!ready] { (phase) } }
+}
+
+/// Title, unit, and the lines as (field of a sample, name).
+pub type Chart = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+/// Charts of the last five minutes, drawn by a script of ours.
+pub fn charts(charts: &[Chart]) -> Markup {
+    let fields = |lines: &[(&'static str, &str)]| -> String {
+        let fields: Vec<&str> = lines.iter().map(|(field, _)| *field).collect();
+        fields.join(" ")
+    };
+    html! {
+        p #stale .notice hidden { "The node does not answer; the charts show the last that it said." }
+        div.charts {
+            @for (title, unit, lines) in charts {
+                div.card.chart data-unit=(unit) data-lines=(fields(lines)) {
+                    h3 { (title) small {} }
+                    svg role="img" aria-label=(title) {}
+                    div.legend {
+                        @for (_, name) in *lines { span { i {} (name) " " b { "–" } } }
+                    }
+                }
+            }
+        }
+        noscript { p.empty { "The charts need scripts; the figures below and " a href="/metrics" { "/metrics" } " do not." } }
+        script { (PreEscaped(SCRIPT)) }
+    }
 }
 
 /// A table that scrolls by itself when it is too wide, or `empty` in words.

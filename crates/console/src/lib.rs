@@ -1,8 +1,10 @@
 //! The console: pages from status values. Pure: nothing is fetched, nothing is remembered.
 //!
-//! Pages work without scripts; the charts of the overview are drawn by a short inline one from
+//! Pages work without scripts; the charts are drawn by a short inline one from
 //! `/v1/series`. Nothing is loaded from elsewhere.
 
+mod cache;
+mod keys;
 mod layout;
 mod members;
 mod overview;
@@ -12,7 +14,7 @@ mod text;
 mod tree;
 
 use node::Status;
-use node::admin::TreePage;
+use node::admin::{KeysPage, TreePage};
 
 /// A page of the console.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,16 +29,22 @@ pub enum Page {
     Sessions,
     /// The tree, a node at a time.
     Tree,
+    /// The cache.
+    Cache,
+    /// Keys of the cache.
+    Keys,
 }
 
 impl Page {
     /// All, in the order of the navigation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Overview,
         Self::Members,
         Self::Shards,
         Self::Sessions,
         Self::Tree,
+        Self::Cache,
+        Self::Keys,
     ];
 
     /// The page at a URL's path.
@@ -52,6 +60,8 @@ impl Page {
             Self::Shards => "/shards",
             Self::Sessions => "/sessions",
             Self::Tree => "/tree",
+            Self::Cache => "/cache",
+            Self::Keys => "/keys",
         }
     }
 
@@ -63,6 +73,8 @@ impl Page {
             Self::Shards => "Shards",
             Self::Sessions => "Sessions",
             Self::Tree => "Tree",
+            Self::Cache => "Cache",
+            Self::Keys => "Keys",
         }
     }
 }
@@ -76,6 +88,8 @@ pub struct View<'a> {
     pub path: &'a str,
     /// What it holds, or why it cannot be shown; for [`Page::Tree`].
     pub tree: Option<&'a Result<TreePage, String>>,
+    /// The keys that were asked for, or why they cannot be shown; for [`Page::Keys`].
+    pub keys: Option<&'a Result<KeysPage, String>>,
 }
 
 /// The page as HTML.
@@ -86,6 +100,8 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Shards => shards::body(view),
         Page::Sessions => sessions::body(view),
         Page::Tree => tree::body(view),
+        Page::Cache => cache::body(view),
+        Page::Keys => keys::body(view),
     };
     layout::page(page, view, &body).into_string()
 }

@@ -1,19 +1,10 @@
 //! The golden signals, and where the node stands.
 
 use crate::View;
-use crate::layout::{figure, plain, table};
+use crate::layout::{Chart, charts, figure, plain, table};
 use crate::text::{bytes, count};
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 use node::admin::Counters;
-
-const SCRIPT: &str = include_str!("charts.js");
-
-/// Title, unit, and the lines as (field of a sample, name).
-type Chart = (
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-);
 
 const CHARTS: [Chart; 6] = [
     (
@@ -37,7 +28,11 @@ const CHARTS: [Chart; 6] = [
         &[("outstanding", "requests under way")],
     ),
     ("Journal", "bytes", &[("journal_bytes", "written")]),
-    ("Watch events", "rate", &[("notifications", "events sent")]),
+    (
+        "Events",
+        "rate",
+        &[("notifications", "watch events and messages")],
+    ),
 ];
 
 pub fn body(view: &View<'_>) -> Markup {
@@ -47,25 +42,13 @@ pub fn body(view: &View<'_>) -> Markup {
     let tree = view.statuses.iter().find_map(|s| s.tree.as_ref());
     let first = view.statuses.first();
     html! {
-        p #stale .notice hidden { "The node does not answer; the charts show the last that it said." }
-        div.charts {
-            @for (title, unit, lines) in CHARTS {
-                div.card.chart data-unit=(unit) data-lines=(names(lines)) {
-                    h3 { (title) small {} }
-                    svg role="img" aria-label=(title) {}
-                    div.legend {
-                        @for (_, name) in lines { span { i {} (name) " " b { "–" } } }
-                    }
-                }
-            }
-        }
-        noscript { p.empty { "The charts need scripts; the figures below and " a href="/metrics" { "/metrics" } " do not." } }
+        (charts(&CHARTS))
         h2 { "Since the node started" }
         div.figures {
             (figure("Reads", count(sum(|c| c.reads)), ""))
             (figure("Writes", count(sum(|c| c.writes)), ""))
             (figure("Errors", count(sum(|c| c.errors)), "answers with a code"))
-            (figure("Watch events", count(sum(|c| c.notifications)), ""))
+            (figure("Events", count(sum(|c| c.notifications)), "watches and messages"))
             (figure("Received", bytes(sum(|c| c.bytes_in)), "from clients"))
             (figure("Sent", bytes(sum(|c| c.bytes_out)), "to clients"))
             (figure("Journal", bytes(sum(|c| c.journal_bytes)), &format!("{} syncs", count(sum(|c| c.syncs)))))
@@ -87,6 +70,10 @@ pub fn body(view: &View<'_>) -> Markup {
                 (figure("Watches", count(tree.watches), "here"))
             }
         }
+        @if view.statuses.iter().any(|s| s.cache.is_some()) {
+            h2 { "The cache" }
+            (crate::cache::figures(view))
+        }
         @if let Some(status) = first {
             h2 { "This node" }
             (table(
@@ -104,11 +91,5 @@ pub fn body(view: &View<'_>) -> Markup {
                 "",
             ))
         }
-        script { (PreEscaped(SCRIPT)) }
     }
-}
-
-fn names(lines: &[(&str, &str)]) -> String {
-    let fields: Vec<&str> = lines.iter().map(|(field, _)| *field).collect();
-    fields.join(" ")
 }

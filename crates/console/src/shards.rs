@@ -4,7 +4,7 @@ use crate::View;
 use crate::layout::{code, plain, table};
 use crate::text::{bytes, count};
 use maud::{Markup, html};
-use node::admin::ShardStatus;
+use node::admin::{PoolStatus, ShardStatus};
 
 pub fn body(view: &View<'_>) -> Markup {
     let shards: Vec<(u16, &ShardStatus)> = view
@@ -36,12 +36,47 @@ pub fn body(view: &View<'_>) -> Markup {
             &rows,
             "No replica on this node yet.",
         ))
+        @if let Some(status) = view.statuses.first().filter(|s| !s.pools.is_empty()) {
+            h2 { "Pools" }
+            (pools(&status.pools))
+        }
         @for (_, shard) in &shards {
             h2 { "Replicas of " (shard.name) }
             @if !shard.fault.is_empty() { p.notice { strong.bad { "Silent: " } (shard.fault) } }
             (replicas(shard))
         }
     }
+}
+
+fn pools(pools: &[PoolStatus]) -> Markup {
+    let mut rows: Vec<Vec<Markup>> = Vec::new();
+    for pool in pools {
+        for (i, (first, last, shard, leader)) in pool.slots.iter().enumerate() {
+            let of_pool = |text: &str| html! { @if i == 0 { (text) } };
+            rows.push(vec![
+                html! {
+                    @if i == 0 { strong { (pool.name) } @if pool.holds_cache { span.dim { " the cache's keys" } } }
+                },
+                of_pool(if pool.policy == "single" { "one copy" } else { "a majority" }),
+                of_pool(&pool.durability),
+                plain(format!("{first}–{last}")),
+                plain(shard),
+                code(leader),
+            ]);
+        }
+    }
+    table(
+        &[
+            ("Pool", false),
+            ("Acknowledged by", false),
+            ("On disk", false),
+            ("Slots", true),
+            ("Shard", false),
+            ("Leader", false),
+        ],
+        &rows,
+        "",
+    )
 }
 
 fn row(core: u16, shard: &ShardStatus) -> Vec<Markup> {

@@ -2,7 +2,9 @@
 
 use console::{Page, View, render};
 use node::Status;
-use node::admin::{MemberStatus, ShardStatus, TreePage, TreeStatus};
+use node::admin::{
+    CacheStatus, KeyRow, KeysPage, MemberStatus, PoolStatus, ShardStatus, TreePage, TreeStatus,
+};
 
 const HOSTILE: &str = "<script>alert('x')</script>\"&";
 
@@ -39,6 +41,21 @@ fn status(text: &str) -> Status {
             session_list: vec![(text.into(), 30_000, "00000000000000a1".into(), 3)],
             ..TreeStatus::default()
         }),
+        cache: Some(CacheStatus {
+            keys: 7_654_321,
+            databases: vec![(0, 7_654_000, 1), (3, 321, 0)],
+            ..CacheStatus::default()
+        }),
+        pools: vec![PoolStatus {
+            name: format!("cache{text}"),
+            policy: "single".into(),
+            durability: "everysec".into(),
+            holds_cache: true,
+            slots: vec![
+                (0, 8_191, format!("cache/0{text}"), "a1".into()),
+                (8_192, 16_383, "cache/1".into(), String::new()),
+            ],
+        }],
         ..Status::default()
     }
 }
@@ -56,9 +73,26 @@ fn node(text: &str) -> TreePage {
     }
 }
 
+fn keys(text: &str) -> KeysPage {
+    KeysPage {
+        shard: "cache/1".into(),
+        database: 3,
+        prefix: format!("user:{text}"),
+        keys: vec![KeyRow {
+            key: format!("user:{text}"),
+            kind: "hash".into(),
+            ttl_ms: Some(61_000),
+            size: 2_000,
+            value: text.into(),
+        }],
+        next: 99,
+    }
+}
+
 fn show(page: Page, text: &str) -> String {
     let statuses = [status(text)];
     let tree = Ok(node(text));
+    let keys = Ok(keys(text));
     let path = format!("/a/{text}");
     render(
         page,
@@ -66,6 +100,7 @@ fn show(page: Page, text: &str) -> String {
             statuses: &statuses,
             path: &path,
             tree: Some(&tree),
+            keys: Some(&keys),
         },
     )
 }
@@ -80,11 +115,19 @@ fn each_page_shows_what_it_is_for() {
         (Page::Members, vec!["127.0.0.1:7401", "silent", "2.5 s"]),
         (
             Page::Shards,
-            vec!["leader", "1,234", "66", "00000000000000b2"],
+            vec!["leader", "1,234", "66", "00000000000000b2", "0–8191"],
         ),
         (
             Page::Sessions,
             vec!["10,000", "30.0 s", "the first 1 of 10,000"],
+        ),
+        (
+            Page::Cache,
+            vec!["7,654,321", "loses at most that second", "/keys?db=3"],
+        ),
+        (
+            Page::Keys,
+            vec!["hash", "1 min 1 s", "prefix=user%3Aplain&amp;cursor=99"],
         ),
         (Page::Tree, vec!["/tree?path=/a/b%20c", "5,000", "czxid"]),
     ];
@@ -125,10 +168,12 @@ fn pages_of_a_node_without_anything_render() {
     for page in Page::ALL {
         for statuses in [vec![], vec![Status::default()]] {
             let tree = Err("no such node".to_owned());
+            let keys = Err("no such shard".to_owned());
             let view = View {
                 statuses: &statuses,
                 path: "/",
                 tree: Some(&tree),
+                keys: Some(&keys),
             };
             assert!(render(page, &view).contains("</html>"));
         }

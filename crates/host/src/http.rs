@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use node::admin::TreePage;
+use node::admin::{KeysPage, TreePage};
 use node::{AdminCommand, AdminReply, Status};
 use serde::Deserialize;
 use std::io;
@@ -110,6 +110,7 @@ async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/tree", get(tree))
+        .route("/v1/keys", get(keys))
         .route("/v1/series", get(series))
         .route("/v1/admin", post(admin))
         .route("/metrics", get(metrics_text))
@@ -240,6 +241,20 @@ async fn read_tree(app: &Shared, path: &str, from: SocketAddr) -> Result<TreePag
     }
 }
 
+async fn read_keys(app: &Shared, query: KeysQuery) -> Result<KeysPage, String> {
+    let command = AdminCommand::CacheKeys {
+        shard: query.shard,
+        database: query.db,
+        prefix: query.prefix,
+        cursor: query.cursor,
+    };
+    match order(app, command).await? {
+        AdminReply::Keys(page) => Ok(page),
+        AdminReply::Refused { message } => Err(message),
+        _ => Err("the core answered something else".into()),
+    }
+}
+
 // ---- answers ---------------------------------------------------------------------------------
 
 fn refuse(status: StatusCode, message: &str) -> Response {
@@ -278,6 +293,22 @@ async fn tree(
     Query(query): Query<TreeQuery>,
 ) -> Response {
     match read_tree(&app, &query.path, from).await {
+        Ok(page) => axum::Json(page).into_response(),
+        Err(why) => refuse(StatusCode::CONFLICT, &why),
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct KeysQuery {
+    shard: String,
+    db: u32,
+    prefix: String,
+    cursor: u64,
+}
+
+async fn keys(State(app): State<App>, Query(query): Query<KeysQuery>) -> Response {
+    match read_keys(&app, query).await {
         Ok(page) => axum::Json(page).into_response(),
         Err(why) => refuse(StatusCode::CONFLICT, &why),
     }
@@ -356,6 +387,7 @@ async fn page(
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     uri: Uri,
     query: Result<Query<TreeQuery>, QueryRejection>,
+    keys_query: Result<Query<KeysQuery>, QueryRejection>,
 ) -> Response {
     let path = query.map_or_else(|_| root(), |Query(query)| query.path);
     let Some(page) = console::Page::at(uri.path()) else {
@@ -369,12 +401,18 @@ async fn page(
         console::Page::Tree => Some(read_tree(&app, &path, from).await),
         _ => None,
     };
+    let keys = match (page, keys_query) {
+        (console::Page::Keys, Ok(Query(query))) => Some(read_keys(&app, query).await),
+        (console::Page::Keys, Err(why)) => Some(Err(why.body_text())),
+        _ => None,
+    };
     let html = console::render(
         page,
         &console::View {
             statuses: &statuses,
             path: &path,
             tree: tree.as_ref(),
+            keys: keys.as_ref(),
         },
     );
     (

@@ -12,7 +12,11 @@ pub fn render(statuses: &[Status]) -> String {
         ("reads", "Requests that read.", c.reads),
         ("writes", "Requests that write.", c.writes),
         ("errors", "Requests answered with an error.", c.errors),
-        ("notifications", "Watch events sent.", c.notifications),
+        (
+            "notifications",
+            "Watch events and published messages sent to clients.",
+            c.notifications,
+        ),
         ("bytes_in", "Bytes from clients.", c.bytes_in),
         ("bytes_out", "Bytes to clients.", c.bytes_out),
         (
@@ -116,6 +120,7 @@ pub fn render(statuses: &[Status]) -> String {
     }
     shards(&mut out, statuses);
     trees(&mut out, statuses);
+    caches(&mut out, statuses);
     out.0
 }
 
@@ -189,6 +194,75 @@ fn trees(out: &mut Page, statuses: &[Status]) {
     );
 }
 
+fn caches(out: &mut Page, statuses: &[Status]) {
+    let caches: Vec<_> = statuses.iter().filter_map(|s| s.cache.as_ref()).collect();
+    if caches.is_empty() {
+        return;
+    }
+    let sum = |field: fn(&node::admin::CacheStatus) -> u64| -> u64 {
+        caches.iter().map(|cache| field(cache)).sum()
+    };
+    for (name, help, value) in [
+        (
+            "commands",
+            "Commands of Redis clients.",
+            sum(|c| c.commands),
+        ),
+        (
+            "connections",
+            "Redis clients that connected.",
+            sum(|c| c.connections),
+        ),
+    ] {
+        let name = format!("althing_cache_{name}_total");
+        out.family(&name, "counter", help);
+        out.line(&name, &[], value);
+    }
+    let name = "althing_cache_keys";
+    out.family(
+        name,
+        "gauge",
+        "Keys of the shards that are here, by database.",
+    );
+    let mut databases = std::collections::BTreeMap::new();
+    for (database, keys, _) in caches.iter().flat_map(|cache| &cache.databases) {
+        *databases.entry(*database).or_insert(0) += keys;
+    }
+    for (database, keys) in databases {
+        out.line(name, &[("database", &database.to_string())], keys);
+    }
+    for (name, help, value) in [
+        (
+            "ending_keys",
+            "Keys that have a time to live.",
+            sum(|c| c.ending),
+        ),
+        (
+            "memory_bytes",
+            "Memory that the keys take, an estimate.",
+            sum(|c| c.memory_bytes),
+        ),
+        ("clients", "Redis clients here.", sum(|c| c.clients)),
+        (
+            "blocked_clients",
+            "Redis clients that wait in a blocking command.",
+            sum(|c| c.blocked),
+        ),
+        (
+            "subscriptions",
+            "Channels and patterns that somebody here listens to.",
+            sum(|c| c.subscriptions),
+        ),
+        (
+            "outstanding_requests",
+            "Commands not yet answered here.",
+            sum(|c| c.outstanding),
+        ),
+    ] {
+        out.gauge(&format!("althing_cache_{name}"), help, value);
+    }
+}
+
 struct Page(String);
 
 impl Page {
@@ -239,12 +313,19 @@ mod tests {
                 role: "leader".into(),
                 ..ShardStatus::default()
             }],
+            cache: Some(node::admin::CacheStatus {
+                commands: 12,
+                databases: vec![(0, 5, 1), (3, 2, 0)],
+                ..Default::default()
+            }),
             ..Status::default()
         };
         let text = render(&[status]);
         assert!(text.contains("althing_reads_total 3\n"));
         assert!(text.contains("node=\"a\\\"b\""));
         assert!(text.contains("althing_shard_leader{shard=\"tree\"} 1\n"));
+        assert!(text.contains("althing_cache_commands_total 12\n"));
+        assert!(text.contains("althing_cache_keys{database=\"3\"} 2\n"));
         assert!(text.contains("_bucket{le=\"0.000002\"} 1\n"));
         assert!(text.contains("_bucket{le=\"0.000004\"} 3\n"));
         assert!(text.contains("_bucket{le=\"+Inf\"} 3\n"));

@@ -19,12 +19,14 @@ pub struct Sample {
     pub writes: f64,
     /// Requests answered with an error, a second.
     pub errors: f64,
-    /// Watch events a second.
+    /// Watch events and published messages a second.
     pub notifications: f64,
     /// Median latency in microseconds; `None` when nothing was asked.
     pub p50_us: Option<f64>,
     /// 99th percentile of latency in microseconds.
     pub p99_us: Option<f64>,
+    /// Commands of Redis clients a second.
+    pub cache_commands: f64,
     /// Requests under way.
     pub outstanding: u64,
     /// Journal bytes a second.
@@ -41,14 +43,16 @@ pub struct Sample {
 #[derive(Debug, Default)]
 pub struct Series {
     samples: VecDeque<Sample>,
-    before: Option<(i64, Counters)>,
+    before: Option<(i64, Counters, u64)>,
 }
 
 impl Series {
     /// Adds a sample from the cores' statuses at `wall_ms`.
     pub fn add(&mut self, wall_ms: i64, statuses: &[Status]) {
         let after = total(statuses);
-        if let Some((before_ms, before)) = &self.before {
+        let caches = || statuses.iter().filter_map(|status| status.cache.as_ref());
+        let commands = caches().map(|cache| cache.commands).sum();
+        if let Some((before_ms, before, commands_before)) = &self.before {
             let seconds = ((wall_ms - before_ms) as f64 / 1_000.0).max(0.001);
             let rate = |after: u64, before: u64| after.saturating_sub(before) as f64 / seconds;
             let buckets: Vec<u64> = after
@@ -69,14 +73,17 @@ impl Series {
                 notifications: rate(after.notifications, before.notifications),
                 p50_us: quantile(&buckets, 0.5),
                 p99_us: quantile(&buckets, 0.99),
-                outstanding: trees().map(|tree| tree.outstanding).sum(),
+                cache_commands: rate(commands, *commands_before),
+                outstanding: trees().map(|tree| tree.outstanding).sum::<u64>()
+                    + caches().map(|cache| cache.outstanding).sum::<u64>(),
                 journal_bytes: rate(after.journal_bytes, before.journal_bytes),
                 syncs: rate(after.syncs, before.syncs),
-                connections: trees().map(|tree| tree.connections).sum(),
+                connections: trees().map(|tree| tree.connections).sum::<u64>()
+                    + caches().map(|cache| cache.clients).sum::<u64>(),
                 sessions: trees().map(|tree| tree.sessions).max().unwrap_or(0),
             });
         }
-        self.before = Some((wall_ms, after));
+        self.before = Some((wall_ms, after, commands));
     }
 
     /// Oldest first.
@@ -167,7 +174,17 @@ mod tests {
         // A core that was started anew counts from nothing: no negative rate.
         series.add(4_000, &[status(0)]);
         assert_eq!(series.samples()[1].reads, 0.0);
-        for second in 5..400 {
+        let cache = |commands| Status {
+            cache: Some(node::admin::CacheStatus {
+                commands,
+                ..Default::default()
+            }),
+            ..Status::default()
+        };
+        series.add(4_500, &[cache(30)]);
+        series.add(5_000, &[cache(80), Status::default()]);
+        assert_eq!(series.samples()[3].cache_commands, 100.0);
+        for second in 6..400 {
             series.add(second * 1_000, &[status(0)]);
         }
         assert_eq!(series.samples().len(), SAMPLES_MAX);

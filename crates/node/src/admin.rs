@@ -20,14 +20,14 @@ pub enum AdminCommand {
     },
     /// Hand the leadership of a shard to a member.
     TransferLeader {
-        /// The shard's name: `meta` or `tree`.
+        /// The shard's name, as `meta`, `tree` or `main/0`.
         shard: String,
         /// Node id in hexadecimal, or address.
         to: String,
     },
     /// Take a snapshot of a shard on this node now.
     Snapshot {
-        /// The shard's name: `meta` or `tree`.
+        /// The shard's name, as `meta`, `tree` or `main/0`.
         shard: String,
     },
     /// Read a node of the tree as an unauthenticated client at `address` would.
@@ -36,6 +36,17 @@ pub enum AdminCommand {
         path: String,
         /// The asking person's IP address in text.
         address: String,
+    },
+    /// Look at keys of the cache, as this node's replica of one shard has them.
+    CacheKeys {
+        /// The shard's name, as `main/0`; empty: the pool's first.
+        shard: String,
+        /// Number of the database.
+        database: u32,
+        /// What their names begin with.
+        prefix: String,
+        /// Where to go on: 0, or [`KeysPage::next`].
+        cursor: u64,
     },
 }
 
@@ -57,6 +68,8 @@ pub enum AdminReply {
     },
     /// Of `TreeRead`.
     Tree(TreePage),
+    /// Of `CacheKeys`.
+    Keys(KeysPage),
 }
 
 // `Status` holds floats; equality is wanted for tests only, and they are never NaN.
@@ -81,6 +94,36 @@ pub struct TreePage {
     pub children: Vec<String>,
     /// Children there are.
     pub children_count: u64,
+}
+
+/// Some keys of one shard of the cache, for browsing.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct KeysPage {
+    /// The shard's name.
+    pub shard: String,
+    /// Number of the database.
+    pub database: u32,
+    /// What their names begin with.
+    pub prefix: String,
+    /// The keys, in no order.
+    pub keys: Vec<KeyRow>,
+    /// Where to go on; 0 when all were seen.
+    pub next: u64,
+}
+
+/// A key of the cache.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// Its name; what is not UTF-8 is shown as `\xNN`.
+    pub key: String,
+    /// `string`, `list`, `hash`, `set`, `zset`.
+    pub kind: String,
+    /// Milliseconds that it has left; `None`: it stays.
+    pub ttl_ms: Option<u64>,
+    /// Bytes of a string, elements of anything else.
+    pub size: u64,
+    /// How its value begins.
+    pub value: String,
 }
 
 /// A core's state in one value.
@@ -112,6 +155,10 @@ pub struct Status {
     pub shards: Vec<ShardStatus>,
     /// The coordination store on this node, when the core holds it.
     pub tree: Option<TreeStatus>,
+    /// The cache on this core, once the cluster is formed.
+    pub cache: Option<CacheStatus>,
+    /// The cluster's pools, as this core knows them.
+    pub pools: Vec<PoolStatus>,
     /// Room on this node's disks.
     pub disk: DiskSpace,
     /// True while writes that add data are refused here because disks are nearly full.
@@ -157,7 +204,7 @@ pub struct MemberStatus {
 /// A replica on this core.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ShardStatus {
-    /// `meta` or `tree`.
+    /// As `meta`, `tree` or `main/0`.
     pub name: String,
     /// The pool it belongs to.
     pub pool: String,
@@ -214,6 +261,50 @@ pub struct TreeStatus {
     pub session_list: Vec<(String, u32, String, u64)>,
 }
 
+/// The cache on this core.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// The pool that its keys are of.
+    pub pool: String,
+    /// Keys of the shards that this core has a replica of, with those whose time is over and that were not
+    /// removed yet.
+    pub keys: u64,
+    /// Of these, keys that end.
+    pub ending: u64,
+    /// Memory that they take, an estimate, in bytes.
+    pub memory_bytes: u64,
+    /// Databases that are not empty: number, keys, and of these such that end.
+    pub databases: Vec<(u32, u64, u64)>,
+    /// Client connections here.
+    pub clients: u64,
+    /// Of these, such that wait in a blocking command.
+    pub blocked: u64,
+    /// Channels and patterns that somebody here listens to.
+    pub subscriptions: u64,
+    /// Requests received and not yet answered here, blocking ones among them.
+    pub outstanding: u64,
+    /// Commands received since the core started.
+    pub commands: u64,
+    /// Connections accepted since the core started.
+    pub connections: u64,
+}
+
+/// A pool of shards.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: String,
+    /// `raft` (a majority holds what is acknowledged) or `single` (one copy).
+    pub policy: String,
+    /// When what is acknowledged is on disk: `always` (before), `everysec`, `none` (some time).
+    pub durability: String,
+    /// True for the pool that the cache's keys are of.
+    pub holds_cache: bool,
+    /// Ranges of slots: first, last, the shard's name, and the node that leads it in hexadecimal (empty when
+    /// unknown here).
+    pub slots: Vec<(u16, u16, String, String)>,
+}
+
 /// Counters since start, and what the golden signals are drawn from.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Counters {
@@ -223,7 +314,7 @@ pub struct Counters {
     pub writes: u64,
     /// Requests answered with an error.
     pub errors: u64,
-    /// Watch events sent.
+    /// Watch events and published messages sent to clients.
     pub notifications: u64,
     /// Bytes from clients.
     pub bytes_in: u64,

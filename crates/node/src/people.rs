@@ -1,5 +1,7 @@
 //! What people ask: orders are refused or begun at once, questions are answered from the state.
 
+mod cache;
+
 use crate::admin::{
     AdminCommand, AdminReply, MemberStatus, ShardStatus, Status, TreePage, TreeStatus,
 };
@@ -31,6 +33,12 @@ impl Core {
             AdminCommand::TransferLeader { shard, to } => done(self.order_transfer(&shard, &to)),
             AdminCommand::Snapshot { shard } => done(self.order_snapshot(&shard)),
             AdminCommand::TreeRead { path, address } => self.read_tree(&path, &address),
+            AdminCommand::CacheKeys {
+                shard,
+                database,
+                prefix,
+                cursor,
+            } => self.read_keys(now, (&shard, database), &prefix, cursor),
         };
         self.actions
             .push_back(Action::AdminReply { request, reply });
@@ -180,6 +188,8 @@ impl Core {
             members: self.member_statuses(now),
             shards: self.replicas.iter().map(|s| self.shard_status(s)).collect(),
             tree: self.tree_status(),
+            cache: self.cache_status(),
+            pools: self.pool_statuses(),
             disk: self.space.own,
             additions_refused: self.zookeeper.refuses_additions,
             counters: {

@@ -2,6 +2,7 @@
 
 use super::local::number;
 use super::{Context, DATABASES, Redis};
+use crate::admin::CacheStatus;
 use crate::event::FrontEnd;
 use bytes::Bytes;
 use catalog::Durability;
@@ -12,6 +13,16 @@ use storage::cache::{Reply, glob_matches};
 pub const REDIS_VERSION: &str = "7.0.15";
 
 impl Redis {
+    /// Adds what people are told of the connections here.
+    pub fn describe(&self, status: &mut CacheStatus) {
+        status.clients = self.clients.len() as u64;
+        status.blocked = self.clients.values().filter(|c| c.stalled).count() as u64;
+        status.subscriptions = (self.channels.len() + self.patterns.len()) as u64;
+        status.outstanding = self.clients.values().map(|c| c.queue.len() as u64).sum();
+        status.commands = self.commands;
+        status.connections = self.connections;
+    }
+
     pub(super) fn info(&self, cx: &Context<'_>, wanted: &[Bytes]) -> Reply {
         let mut text = String::new();
         for (name, lines) in self.sections(cx) {

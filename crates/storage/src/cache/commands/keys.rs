@@ -186,7 +186,9 @@ pub fn object(view: View<'_>, args: &[Bytes]) -> Answer {
     let known = ["encoding", "refcount", "idletime", "freq"];
     let Some(word) = known.iter().find(|word| is(&args[0], word)) else {
         let word = String::from_utf8_lossy(&args[0]);
-        let text = format!("ERR unknown subcommand '{word}'. Try OBJECT HELP.");
+        let text = format!(
+            "ERR unknown subcommand '{word}'. Try OBJECT ENCODING, REFCOUNT, IDLETIME, FREQ."
+        );
         return Err(Reply::Error(text.into()));
     };
     let [_, key] = args else {

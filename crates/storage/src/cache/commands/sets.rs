@@ -224,10 +224,9 @@ pub fn algebra_store(edit: &mut Edit<'_>, args: &[Bytes], algebra: Algebra) -> A
     count(length)
 }
 
-/// Keys and limit of SINTERCARD and ZINTERCARD.
-pub fn card_arguments(args: &[Bytes]) -> Result<(&[Bytes], usize), Reply> {
+/// Keys and limit of SINTERCARD.
+fn card_arguments(args: &[Bytes]) -> Result<(&[Bytes], usize), Reply> {
     const NO_KEYS: Reply = Reply::error("ERR numkeys should be greater than 0");
-    const NEGATIVE: Reply = Reply::error("ERR LIMIT can't be negative");
     let keys = integer_or(&args[0], NO_KEYS)?;
     let keys = usize::try_from(keys)
         .ok()
@@ -236,6 +235,12 @@ pub fn card_arguments(args: &[Bytes]) -> Result<(&[Bytes], usize), Reply> {
     let (keys, rest) = args[1..].split_at_checked(keys).ok_or(Reply::error(
         "ERR Number of keys can't be greater than number of args",
     ))?;
+    Ok((keys, card_limit(rest)?))
+}
+
+/// The limit that stands behind the keys of SINTERCARD and ZINTERCARD; without one, and with 0, there is none.
+pub fn card_limit(rest: &[Bytes]) -> Result<usize, Reply> {
+    const NEGATIVE: Reply = Reply::error("ERR LIMIT can't be negative");
     let mut limit = 0;
     for option in rest.chunks(2) {
         match option {
@@ -246,7 +251,7 @@ pub fn card_arguments(args: &[Bytes]) -> Result<(&[Bytes], usize), Reply> {
             _ => return Err(SYNTAX),
         }
     }
-    Ok((keys, if limit == 0 { usize::MAX } else { limit }))
+    Ok(if limit == 0 { usize::MAX } else { limit })
 }
 
 /// SINTERCARD numkeys key [key …] [LIMIT limit]

@@ -5,7 +5,7 @@ use super::super::args::{SYNTAX, count, integer, is};
 use super::super::context::{Answer, Edit, View};
 use super::super::number::parse_double;
 use super::super::value::{Held, Members, Sorted, Value};
-use super::sets::{Algebra, card_arguments};
+use super::sets::{Algebra, card_limit};
 use super::sorted::{name, pair};
 use bytes::Bytes;
 
@@ -84,6 +84,16 @@ struct Query<'a> {
     algebra: Algebra,
 }
 
+/// The keys whose number stands first, and what is behind them.
+fn counted_keys<'a>(args: &'a [Bytes], command: &str) -> Result<(&'a [Bytes], &'a [Bytes]), Reply> {
+    let keys = usize::try_from(integer(&args[0])?).ok().filter(|n| *n > 0);
+    let keys = keys.ok_or_else(|| {
+        let text = format!("ERR at least 1 input key is needed for '{command}' command");
+        Reply::Error(text.into())
+    })?;
+    args[1..].split_at_checked(keys).ok_or(SYNTAX)
+}
+
 impl<'a> Query<'a> {
     fn parse(
         view: View<'a>,
@@ -92,13 +102,7 @@ impl<'a> Query<'a> {
         is_store: bool,
         command: &str,
     ) -> Result<Self, Reply> {
-        let keys = integer(&args[0])?;
-        let keys = usize::try_from(keys).ok().filter(|n| *n > 0);
-        let keys = keys.ok_or_else(|| {
-            let text = format!("ERR at least 1 input key is needed for '{command}' command");
-            Reply::Error(text.into())
-        })?;
-        let (keys, rest) = args[1..].split_at_checked(keys).ok_or(SYNTAX)?;
+        let (keys, rest) = counted_keys(args, command)?;
         let mut query = Self {
             sources: Vec::with_capacity(keys.len()),
             aggregate: Aggregate::Sum,
@@ -218,7 +222,8 @@ pub fn algebra_store(
 
 /// ZINTERCARD numkeys key [key …] [LIMIT limit]
 pub fn zintercard(view: View<'_>, args: &[Bytes]) -> Answer {
-    let (keys, most) = card_arguments(args)?;
+    let (keys, rest) = counted_keys(args, "zintercard")?;
+    let most = card_limit(rest)?;
     let query = Query {
         sources: keys
             .iter()
