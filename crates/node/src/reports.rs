@@ -9,7 +9,7 @@
 use crate::core::Core;
 use crate::frame::Frame;
 use base::{ClusterId, NodeId, ShardId, Term};
-use catalog::{CatalogCommand, META_SHARD, MemberState, VOTERS_MAX};
+use catalog::{CatalogCommand, META_SHARD, MemberState, Policy, VOTERS_MAX};
 use shard::Shard;
 use std::collections::BTreeMap;
 
@@ -113,7 +113,11 @@ impl Core {
         let members = group.membership();
         let wanted = self.catalog.initial_members.min(VOTERS_MAX as u32);
         let all_vote = members.conf.voters.len() as u32 >= wanted && {
-            let others = self.catalog.shards.keys().filter(|s| **s != META_SHARD);
+            // A single copy has one vote and stays where it is.
+            let copied = |r: &catalog::ShardRecord| self.catalog.policy(r) == Policy::Raft;
+            let others = (self.catalog.shards.iter())
+                .filter(|(shard, record)| **shard != META_SHARD && copied(record))
+                .map(|(shard, _)| shard);
             self.reports.all(others, |report| report.voters >= wanted)
         };
         let gone: Vec<NodeId> = (self.catalog.members.iter())
