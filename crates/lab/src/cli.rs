@@ -1,7 +1,7 @@
 //! `althing lab cluster`.
 
 use crate::faults::Faults;
-use crate::run::{Options, Report, run};
+use crate::run::{Options, Report, Workload, run};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -24,9 +24,12 @@ pub struct ClusterArgs {
     /// Members at the start
     #[arg(long, default_value_t = 3)]
     pub nodes: usize,
-    /// Clients with a session each
+    /// Clients of each kind
     #[arg(long, default_value_t = 4)]
     pub clients: usize,
+    /// Which kinds of clients
+    #[arg(long, value_enum, default_value_t = Workload::All)]
+    pub workload: Workload,
     /// How long faults go on, in simulated milliseconds
     #[arg(long, default_value_t = 12_000)]
     pub duration_ms: u64,
@@ -53,6 +56,7 @@ impl ClusterArgs {
             seed,
             nodes: self.nodes.clamp(1, 9),
             clients: self.clients.clamp(1, 64),
+            workload: self.workload,
             duration_ms: self.duration_ms,
             faults: self.faults.clone(),
             lanes: self.lanes.map(|lanes| lanes.clamp(1, 16)),
@@ -69,6 +73,9 @@ impl ClusterArgs {
         }
         if self.clients != default.clients {
             command += &format!(" --clients {}", self.clients);
+        }
+        if self.workload != default.workload {
+            command += &format!(" --workload {}", self.workload.key());
         }
         if self.duration_ms != default.duration_ms {
             command += &format!(" --duration-ms {}", self.duration_ms);

@@ -10,7 +10,7 @@ use crate::workload::CREDENTIALS;
 use crate::world::{ConnectionNote, World};
 use base::{Rng, SessionId};
 use bytes::Bytes;
-use node::ClientId;
+use node::{ClientId, FrontEnd};
 use std::collections::{BTreeSet, VecDeque};
 use wire_zookeeper::client::{ConnectResponse, Decoder, Response, request};
 use wire_zookeeper::{ConnectRequest, opcode};
@@ -254,7 +254,7 @@ impl Client {
 
     fn dial(&mut self, cx: &mut Context<'_>) {
         if let Some(node) = self.pick_node(cx, None) {
-            let id = cx.world.connect(node);
+            let id = cx.world.connect(node, FrontEnd::Zookeeper);
             self.link = Some(Link::new(id, node, cx.world.now_us));
         }
     }
@@ -318,7 +318,7 @@ impl Client {
         let Some(node) = self.pick_node(cx, here) else {
             return;
         };
-        let id = cx.world.connect(node);
+        let id = cx.world.connect(node, FrontEnd::Zookeeper);
         let link = Link::new(id, node, cx.world.now_us);
         if let Some(old) = self.link.replace(link) {
             self.note(cx, old.id, Seen::Detached);

@@ -1,5 +1,6 @@
 //! What the clients did and saw: the only thing that the checkers look at.
 
+use crate::cache::CacheHistory;
 use base::SessionId;
 use coordination::Stat;
 use node::ClientId;
@@ -232,6 +233,8 @@ pub struct History {
     pub tape: Vec<Line>,
     /// The tree at the end, as each member showed it: (node, tree).
     pub trees: Vec<(usize, Tree)>,
+    /// What the cache's clients did and saw.
+    pub cache: CacheHistory,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

@@ -2,11 +2,12 @@
 //! checkers. A run is a pure function of its seed and options.
 //!
 //! Reading order: [`run()`] (one run and its phases), `world` (the queue of occurrences), `network`, `disk`
-//! and `clock` (what nodes stand on), `client` and `workload` (who asks), `faults` and `inject` (what goes
-//! wrong), `history` (what was seen) and `check` (what is wrong with it).
+//! and `clock` (what nodes stand on), `client` and `workload` (who asks), `cache` (who asks in Redis' protocol),
+//! `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
 
 #![warn(missing_docs)]
 
+mod cache;
 mod check;
 mod cli;
 mod client;
@@ -30,4 +31,4 @@ mod world_tests;
 
 pub use cli::{ClusterArgs, cluster};
 pub use faults::{Faults, Name};
-pub use run::{Options, Report, run};
+pub use run::{Options, Report, Workload, run};

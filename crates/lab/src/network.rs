@@ -49,6 +49,7 @@ enum Link {
 #[derive(Debug)]
 pub(crate) struct Connection {
     place: Place,
+    front: FrontEnd,
     life: u64,
     open_at_server: bool,
     open_at_client: bool,
@@ -406,12 +407,13 @@ impl World {
 
     // ---- clients ----
 
-    pub(crate) fn dial_client(&mut self, client: ClientId, node: usize) {
+    pub(crate) fn dial_client(&mut self, client: ClientId, node: usize, front: FrontEnd) {
         let life = self.nodes[node].life;
         self.connections.insert(
             client,
             Connection {
                 place: Place { node, core: 0 },
+                front,
                 life,
                 open_at_server: false,
                 open_at_client: true,
@@ -481,11 +483,11 @@ impl World {
             connection.unread.push_back(note);
             return;
         }
-        let (mut place, life) = (connection.place, connection.life);
+        let (mut place, front, life) = (connection.place, connection.front, connection.life);
         let lives = self.nodes[place.node].lives(life);
         match note {
             ConnectionNote::Opened => {
-                let core = self.nodes[place.node].accepting(client);
+                let core = self.nodes[place.node].accepting(client, front);
                 let Some(core) = core.filter(|_| lives) else {
                     self.push_to_client(client, ConnectionNote::Closed);
                     return;
@@ -500,7 +502,7 @@ impl World {
                     place,
                     Event::ClientOpened {
                         client,
-                        front: FrontEnd::Zookeeper,
+                        front,
                         address: "127.0.0.1".into(),
                         port: 1,
                     },
@@ -565,11 +567,11 @@ impl World {
         }
     }
 
-    pub(crate) fn drop_connections_of(&mut self, whose: impl Fn(Place) -> bool) {
+    pub(crate) fn drop_connections_of(&mut self, whose: impl Fn(Place, FrontEnd) -> bool) {
         let ids: Vec<(ClientId, Place)> = self
             .connections
             .iter()
-            .filter(|(_, connection)| whose(connection.place) && connection.open_at_server)
+            .filter(|(_, c)| whose(c.place, c.front) && c.open_at_server)
             .map(|(id, connection)| (*id, connection.place))
             .collect();
         for (id, place) in ids {

@@ -1,5 +1,6 @@
 //! One run: a cluster, clients, faults; then healing, a last look, and the checkers.
 
+use crate::cache;
 use crate::check;
 use crate::client::{Client, Context};
 use crate::dump::Dumper;
@@ -27,8 +28,10 @@ pub struct Options {
     pub seed: u64,
     /// Members at the start.
     pub nodes: usize,
-    /// Clients with a session each.
+    /// Clients of each kind; those of ZooKeeper's have a session each.
     pub clients: usize,
+    /// Which kinds of clients.
+    pub workload: Workload,
     /// How long faults go on, in simulated milliseconds.
     pub duration_ms: u64,
     /// Which faults.
@@ -47,11 +50,34 @@ impl Default for Options {
             seed: 1,
             nodes: 3,
             clients: 4,
+            workload: Workload::All,
             duration_ms: 12_000,
             faults: Faults::All,
             lanes: None,
             cores: None,
             trace: false,
+        }
+    }
+}
+
+/// Which clients there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Workload {
+    /// ZooKeeper's.
+    Zookeeper,
+    /// Redis'.
+    Redis,
+    /// Both.
+    All,
+}
+
+impl Workload {
+    /// Its word on the command line.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Zookeeper => "zookeeper",
+            Self::Redis => "redis",
+            Self::All => "all",
         }
     }
 }
@@ -76,6 +102,7 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub(crate) enum Alarm {
     Client(usize),
+    CacheClient(usize),
     Dumper(usize),
     Fault(usize),
     Unblock,
@@ -121,7 +148,9 @@ pub(crate) struct Run {
     pub(crate) world: World,
     pub(crate) history: History,
     players: Vec<Player>,
+    cache_players: Vec<cache::player::Player>,
     dumpers: Vec<Dumper>,
+    cache_dumpers: Vec<cache::dump::Dumper>,
     /// Node numbers of those that are members, as far as the run knows.
     pub(crate) members: Vec<usize>,
     /// A node whose log was lost and that does not serve again yet, and the life in which it must.
@@ -177,14 +206,14 @@ fn run_inner(options: &Options) -> Report {
     run.play();
     let violations = run.judge();
     let operations = &run.history.operations;
+    let cached = &run.history.cache.operations;
+    let answered = operations.iter().filter(|o| o.reply.is_some()).count();
+    let cache_answered = cached.iter().filter(|o| o.reply.is_some()).count();
     Report {
         seed: options.seed,
         trace_hash: run.world.trace.hash(),
         events: run.world.trace.events,
-        operations: (
-            operations.len(),
-            operations.iter().filter(|o| o.reply.is_some()).count(),
-        ),
+        operations: (operations.len() + cached.len(), answered + cache_answered),
         simulated_ms: run.world.now_us / 1000,
         violations,
     }
@@ -210,6 +239,11 @@ impl Run {
         let drawn = if shape.one_in(5) { (2, 2) } else { (1, 1) };
         template.lanes = options.lanes.unwrap_or(drawn.0);
         template.cores = options.cores.unwrap_or(drawn.1);
+        // A node's Redis front end is on one core, and serves what that core holds.
+        if options.workload != Workload::Zookeeper && template.cores == 1 {
+            let shards = seed.fork(6).range(1, 3) as u16;
+            template.pools = vec![catalog::PoolSpec::main(shards)];
+        }
         let faults_end_us = SETTLE_US + options.duration_ms * 1000;
         let mut run = Self {
             world,
@@ -218,7 +252,9 @@ impl Run {
                 ..History::default()
             },
             players: Vec::new(),
+            cache_players: Vec::new(),
             dumpers: Vec::new(),
+            cache_dumpers: Vec::new(),
             members: (0..options.nodes).collect(),
             victim: None,
             joining: None,
@@ -247,7 +283,8 @@ impl Run {
             run.world.boot_at(at_us, number);
         }
         let workload = seed.fork(5);
-        for number in 0..options.clients {
+        let zookeeper = options.workload != Workload::Redis;
+        for number in (0..options.clients).filter(|_| zookeeper) {
             let mut rng = workload.fork(number as u64);
             let timeout_ms = rng.range(1_500, 6_000) as u32;
             let intentions = Intentions::new(number, rng.fork(1), padding);
@@ -261,6 +298,14 @@ impl Run {
                 done: false,
             });
             run.alarm(1_000 + number as u64, Alarm::Client(number));
+        }
+        let workload = seed.fork(7);
+        let redis = options.workload != Workload::Zookeeper;
+        for number in (0..options.clients).filter(|_| redis) {
+            let rng = workload.fork(number as u64);
+            let player = cache::player::Player::new(number, rng, padding);
+            run.cache_players.push(player);
+            run.alarm(1_500 + number as u64, Alarm::CacheClient(number));
         }
         for planned in faults::schedule(&seed.fork(4), &options.faults, SETTLE_US, faults_end_us) {
             run.plan(planned);
@@ -294,6 +339,9 @@ impl Run {
             player.pending.clear();
             player.progress = 0;
         }
+        self.cache_players
+            .iter_mut()
+            .for_each(cache::player::Player::begin);
     }
 
     pub(crate) fn play(&mut self) {
@@ -313,9 +361,12 @@ impl Run {
     fn advance(&mut self) {
         let now_us = self.world.now_us;
         let waited_us = now_us - self.phase_since_us;
-        let all_done = self.players.iter().all(|player| player.done);
+        let all_done = self.players.iter().all(|player| player.done)
+            && self.cache_players.iter().all(|player| player.done);
+        let is_founded = self.players.first().is_none_or(|player| player.done)
+            && self.cache_players.first().is_none_or(|player| player.done);
         match self.phase {
-            Phase::Setup if self.players[0].done => self.enter(Phase::Work),
+            Phase::Setup if is_founded => self.enter(Phase::Work),
             Phase::Work if now_us >= self.faults_end_us => {
                 self.heal();
                 self.enter(Phase::Heal);
@@ -374,6 +425,15 @@ impl Run {
                 ));
             }
         }
+        for (number, player) in self.cache_players.iter().enumerate() {
+            if !player.done {
+                words.push(format!(
+                    "cache client {number} (connected to {:?}, ready {})",
+                    player.client.node(),
+                    player.client.is_ready()
+                ));
+            }
+        }
         for member in &self.members {
             if !self.serves(*member) {
                 let told = self.statuses.get(member).map(|(at_us, _, s)| {
@@ -421,6 +481,12 @@ impl Run {
                 for dumper in &mut self.dumpers {
                     dumper.client.handle(&mut cx, id, note.clone());
                 }
+                for player in &mut self.cache_players {
+                    player.client.handle(&mut cx, id, note.clone());
+                }
+                for dumper in &mut self.cache_dumpers {
+                    dumper.client.handle(&mut cx, id, note.clone());
+                }
             }
             News::Admin(request, reply) => self.admin(request, reply),
             News::Stopped(node, reason) => self.stopped(node, &reason),
@@ -434,6 +500,12 @@ impl Run {
                 let think_us = self.players[number].client.rng.range(500, 40_000);
                 self.alarm(self.world.now_us + think_us, Alarm::Client(number));
             }
+            Alarm::CacheClient(number) => {
+                self.drive_cache(number);
+                let rng = &mut self.cache_players[number].client.rng;
+                let think_us = rng.range(500, 40_000);
+                self.alarm(self.world.now_us + think_us, Alarm::CacheClient(number));
+            }
             Alarm::Dumper(number) => {
                 let mut cx = Context {
                     world: &mut self.world,
@@ -441,6 +513,9 @@ impl Run {
                     nodes: &self.members,
                 };
                 self.dumpers[number].drive(&mut cx);
+                if let Some(dumper) = self.cache_dumpers.get_mut(number) {
+                    dumper.drive(&mut cx);
+                }
                 self.alarm(self.world.now_us + 2_000, Alarm::Dumper(number));
             }
             Alarm::Fault(number) => {
@@ -480,6 +555,26 @@ impl Run {
             Phase::Heal => player.insist(&mut cx, |intentions| intentions.last_write()),
             Phase::Look => player.insist(&mut cx, |_| Intentions::last_look()),
             Phase::Quiet | Phase::Dump | Phase::Done => {}
+        }
+    }
+
+    fn drive_cache(&mut self, number: usize) {
+        let player = &mut self.cache_players[number];
+        let mut cx = Context {
+            world: &mut self.world,
+            history: &mut self.history,
+            nodes: &self.members,
+        };
+        player.client.tick(&mut cx);
+        if !player.client.is_ready() {
+            return;
+        }
+        match self.phase {
+            Phase::Setup if number == 0 => player.set_up(&mut cx),
+            Phase::Work => player.work(&mut cx),
+            Phase::Heal => player.insist_on_writing(&mut cx),
+            Phase::Look => player.insist_on_reading(&mut cx),
+            Phase::Setup | Phase::Quiet | Phase::Dump | Phase::Done => {}
         }
     }
 
@@ -541,28 +636,35 @@ impl Run {
         for member in self.members.clone() {
             let number = self.dumpers.len();
             let rng = self.rng.fork(5_000 + number as u64);
+            if !self.cache_players.is_empty() {
+                let rng = rng.fork(2);
+                let dumper = cache::dump::Dumper::new(10_000 + number, member, rng);
+                self.cache_dumpers.push(dumper);
+            }
             self.dumpers.push(Dumper::new(10_000 + number, member, rng));
             self.alarm(self.world.now_us, Alarm::Dumper(number));
         }
     }
 
     fn dump_is_done(&self) -> bool {
-        self.dumpers.iter().all(Dumper::is_done) && {
-            let figures = |node: &usize| {
-                self.statuses.get(node).map(|(at_us, _, status)| {
-                    let shards: Vec<_> = status
-                        .shards
-                        .iter()
-                        .map(|s| (s.name.clone(), s.applied))
-                        .collect();
-                    let fresh = *at_us > self.phase_since_us;
-                    (fresh, status.tree.as_ref().map(|tree| tree.zxid), shards)
-                })
-            };
-            let first = self.members.first().and_then(figures);
-            first.as_ref().is_some_and(|(fresh, ..)| *fresh)
-                && self.members.iter().all(|member| figures(member) == first)
-        }
+        self.dumpers.iter().all(Dumper::is_done)
+            && self.cache_dumpers.iter().all(cache::dump::Dumper::is_done)
+            && {
+                let figures = |node: &usize| {
+                    self.statuses.get(node).map(|(at_us, _, status)| {
+                        let shards: Vec<_> = status
+                            .shards
+                            .iter()
+                            .map(|s| (s.name.clone(), s.applied))
+                            .collect();
+                        let fresh = *at_us > self.phase_since_us;
+                        (fresh, status.tree.as_ref().map(|tree| tree.zxid), shards)
+                    })
+                };
+                let first = self.members.first().and_then(figures);
+                first.as_ref().is_some_and(|(fresh, ..)| *fresh)
+                    && self.members.iter().all(|member| figures(member) == first)
+            }
     }
 
     /// What is wrong with what happened.
@@ -575,6 +677,9 @@ impl Run {
     fn finish(&mut self) {
         for dumper in &mut self.dumpers {
             self.history.trees.push((dumper.node, dumper.take()));
+        }
+        for dumper in &mut self.cache_dumpers {
+            self.history.cache.dumps.push(dumper.take());
         }
         for player in &self.players {
             if player.client.has_ghost() {

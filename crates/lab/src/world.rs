@@ -11,10 +11,11 @@ use crate::trace::Trace;
 use base::{CoreId, LaneId, NodeId, Rng};
 use bytes::Bytes;
 use node::{
-    Action, AdminCommand, AdminReply, ClientId, CoreConfig, Endpoint, Event, RequestId, StreamId,
+    Action, AdminCommand, AdminReply, ClientId, CoreConfig, Endpoint, Event, FrontEnd, RequestId,
+    StreamId,
 };
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// Events that a core is given before it must flush.
 const BATCH_EVENTS_MAX: u64 = 32;
@@ -124,8 +125,8 @@ struct Seat {
     wake_at_us: Option<u64>,
     timer_at_us: Option<u64>,
     busy_until_us: u64,
-    /// Accepts clients.
-    accepting: bool,
+    /// The front ends that accept clients.
+    accepting: BTreeSet<FrontEnd>,
 }
 
 /// One node: cores with clocks and a disk in common.
@@ -156,9 +157,9 @@ impl Node {
         self.seats.len() as u16
     }
 
-    /// The core that takes a client's connection: any that accepts.
-    pub(crate) fn accepting(&self, client: ClientId) -> Option<u16> {
-        let accepting = |core: &u16| self.seats[usize::from(*core)].accepting;
+    /// The core that takes a client's connection to a front end: any that accepts.
+    pub(crate) fn accepting(&self, client: ClientId, front: FrontEnd) -> Option<u16> {
+        let accepting = |core: &u16| self.seats[usize::from(*core)].accepting.contains(&front);
         let cores: Vec<u16> = (0..self.cores()).filter(accepting).collect();
         let pick = client.0.checked_rem(cores.len() as u64)?;
         Some(cores[pick as usize])
@@ -306,7 +307,7 @@ impl World {
                 wake_at_us: None,
                 timer_at_us: None,
                 busy_until_us: now_us,
-                accepting: false,
+                accepting: BTreeSet::new(),
             });
         }
         node.paused_until_us = 0;
@@ -338,7 +339,7 @@ impl World {
         node.seats.clear();
         node.disk.crash(power);
         self.drop_streams_of(number, power);
-        self.drop_connections_of(|at| at.node == number);
+        self.drop_connections_of(|at, _| at.node == number);
     }
 
     /// The node gets no processor time until `until_us`.
@@ -467,10 +468,10 @@ impl World {
                     );
                 }
             }
-            Action::OpenFrontEnd(_) => self.accept(place, true),
-            Action::CloseFrontEnd(_) => {
-                self.accept(place, false);
-                self.drop_connections_of(|at| at == place);
+            Action::OpenFrontEnd(front) => self.accept(place, front, true),
+            Action::CloseFrontEnd(front) => {
+                self.accept(place, front, false);
+                self.drop_connections_of(|at, of| (at, of) == (place, front));
             }
             Action::AdminReply { request, reply } => self.answer(request, reply),
             Action::Log { .. } => {}
@@ -483,12 +484,16 @@ impl World {
         }
     }
 
-    fn accept(&mut self, place: Place, accepting: bool) {
+    fn accept(&mut self, place: Place, front: FrontEnd, accepting: bool) {
         if let Some(seat) = self.nodes[place.node]
             .seats
             .get_mut(usize::from(place.core))
         {
-            seat.accepting = accepting;
+            if accepting {
+                seat.accepting.insert(front);
+            } else {
+                seat.accepting.remove(&front);
+            }
         }
     }
 
@@ -528,11 +533,11 @@ impl World {
         self.news.push_back(News::Admin(request, reply));
     }
 
-    /// A new connection of a client to a node; [`News::Client`] tells whether it opened.
-    pub fn connect(&mut self, node: usize) -> ClientId {
+    /// A new connection of a client to a node's front end; [`News::Client`] tells whether it opened.
+    pub fn connect(&mut self, node: usize, front: FrontEnd) -> ClientId {
         let client = ClientId(self.next_client);
         self.next_client += 1;
-        self.dial_client(client, node);
+        self.dial_client(client, node, front);
         client
     }
 

@@ -217,7 +217,7 @@ fn a_paused_node_gets_everything_at_once_afterwards() {
 fn a_client_is_echoed_and_its_bytes_are_synced() {
     let mut world = two(5);
     pass(&mut world, 100_000);
-    let client = world.connect(0);
+    let client = world.connect(0, FrontEnd::Zookeeper);
     let mut seen = Vec::new();
     while let Some(news) = world.step(1_000_000) {
         match news {

@@ -1,6 +1,6 @@
 //! Seeds that once failed, with what was wrong: they pass for ever.
 
-use lab::{Options, run};
+use lab::{Options, Workload, run};
 
 struct Kept {
     seed: u64,
@@ -105,11 +105,12 @@ fn kept_seeds_pass() {
                         lanes: Some(*lanes),
                         cores: Some(*cores),
                         faults: faults.parse().expect("names of faults"),
+                        workload: Workload::Zookeeper,
                         ..Options::default()
                     });
                     if !report.violations.is_empty() {
                         failed.push(format!(
-                            "althing lab cluster --seed {seed} --nodes {nodes} --lanes {lanes} --cores {cores} --faults {faults}\n  {}",
+                            "althing lab cluster --seed {seed} --nodes {nodes} --lanes {lanes} --cores {cores} --faults {faults} --workload zookeeper\n  {}",
                             report.violations.join("\n  ")
                         ));
                     }

@@ -2,7 +2,7 @@
 #![cfg(debug_assertions)]
 
 use base::planted::{ALL, Bug, plant};
-use lab::{Options, run};
+use lab::{Options, Workload, run};
 
 const SEEDS_MAX: u64 = 30;
 

@@ -1,5 +1,6 @@
 //! Checkers: pure functions of a [`History`], each yielding what it objects to, in words.
 
+mod cache;
 mod guarded;
 mod log;
 mod persistent;
@@ -15,7 +16,7 @@ use crate::history::History;
 pub type Check = fn(&History) -> Vec<String>;
 
 /// Every checker, with its name.
-pub const ALL: [(&str, Check); 8] = [
+pub const ALL: [(&str, Check); 14] = [
     ("registers", registers::check),
     ("log", log::check),
     ("sessions", sessions::check),
@@ -24,6 +25,12 @@ pub const ALL: [(&str, Check); 8] = [
     ("reaped", reaped::check),
     ("guarded", guarded::check),
     ("replicas", replicas::check),
+    ("cache registers", cache::registers::check),
+    ("cache counts", cache::counts::check),
+    ("cache accounts", cache::accounts::check),
+    ("cache lists", cache::lists::check),
+    ("cache mortals", cache::mortals::check),
+    ("cache replicas", cache::replicas::check),
 ];
 
 /// Everything that any checker objects to.
