@@ -36,10 +36,18 @@ pub enum Bug {
     LetEverybodyPass,
     /// A persistent watch is consumed by its first event.
     ConsumePersistent,
+    /// A cache key is read without asking whether this replica is behind.
+    ReadWithoutBarrier,
+    /// EXEC is carried out although a watched key was touched.
+    IgnoreTouchedWatch,
+    /// A key is removed when its time is over although it was set anew meanwhile.
+    ExpireSetAnew,
+    /// The answer to a write goes to the connection's first that waits.
+    AnswerAnotherWaiter,
 }
 
 /// Every bug, for tests that go through them.
-pub const ALL: [Bug; 15] = [
+pub const ALL: [Bug; 19] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,
@@ -55,6 +63,10 @@ pub const ALL: [Bug; 15] = [
     Bug::ReapEarly,
     Bug::LetEverybodyPass,
     Bug::ConsumePersistent,
+    Bug::ReadWithoutBarrier,
+    Bug::IgnoreTouchedWatch,
+    Bug::ExpireSetAnew,
+    Bug::AnswerAnotherWaiter,
 ];
 
 #[cfg(debug_assertions)]

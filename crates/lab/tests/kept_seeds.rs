@@ -8,6 +8,7 @@ struct Kept {
     lanes: u16,
     cores: u16,
     faults: &'static str,
+    workload: Workload,
 }
 
 const fn plain(seed: u64) -> Kept {
@@ -17,6 +18,7 @@ const fn plain(seed: u64) -> Kept {
         lanes: 1,
         cores: 1,
         faults: "all",
+        workload: Workload::Zookeeper,
     }
 }
 
@@ -43,7 +45,11 @@ const fn under(faults: &'static str, kept: Kept) -> Kept {
     Kept { faults, ..kept }
 }
 
-const KEPT: [Kept; 28] = [
+const fn by(workload: Workload, kept: Kept) -> Kept {
+    Kept { workload, ..kept }
+}
+
+const KEPT: [Kept; 31] = [
     plain(1),
     plain(7),
     plain(10),
@@ -82,6 +88,10 @@ const KEPT: [Kept; 28] = [
     under("none", of(7, 3)),
     // The crate put entries behind an empty append that they do not follow.
     wide(90136, 3, 3),
+    // A frame with commands of the cache that came twice was carried out twice.
+    by(Workload::All, plain(3)),
+    by(Workload::Redis, plain(4)),
+    by(Workload::Redis, plain(11)),
 ];
 
 #[test]
@@ -97,6 +107,7 @@ fn kept_seeds_pass() {
                     lanes,
                     cores,
                     faults,
+                    workload,
                 } in kept
                 {
                     let report = run(&Options {
@@ -105,12 +116,13 @@ fn kept_seeds_pass() {
                         lanes: Some(*lanes),
                         cores: Some(*cores),
                         faults: faults.parse().expect("names of faults"),
-                        workload: Workload::Zookeeper,
+                        workload: *workload,
                         ..Options::default()
                     });
                     if !report.violations.is_empty() {
                         failed.push(format!(
-                            "althing lab cluster --seed {seed} --nodes {nodes} --lanes {lanes} --cores {cores} --faults {faults} --workload zookeeper\n  {}",
+                            "althing lab cluster --seed {seed} --nodes {nodes} --lanes {lanes} --cores {cores} --faults {faults} --workload {}\n  {}",
+                            workload.key(),
                             report.violations.join("\n  ")
                         ));
                     }

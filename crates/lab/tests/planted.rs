@@ -19,10 +19,24 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::ReapUnused
         | Bug::ReapEarly
         | Bug::LetEverybodyPass
-        | Bug::ConsumePersistent => "none",
+        | Bug::ConsumePersistent
+        | Bug::IgnoreTouchedWatch
+        | Bug::ExpireSetAnew
+        | Bug::AnswerAnotherWaiter => "none",
         Bug::ExpireEarly => "connections",
-        Bug::SyncWithoutReadIndex => "partition,slow",
+        Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
+    }
+}
+
+/// The clients that see it.
+fn workload(bug: Bug) -> Workload {
+    match bug {
+        Bug::ReadWithoutBarrier
+        | Bug::IgnoreTouchedWatch
+        | Bug::ExpireSetAnew
+        | Bug::AnswerAnotherWaiter => Workload::Redis,
+        _ => Workload::Zookeeper,
     }
 }
 
@@ -30,6 +44,7 @@ fn found(bug: Bug) -> Result<String, String> {
     let options = |seed| Options {
         seed,
         faults: faults(bug).parse().expect("names of faults"),
+        workload: workload(bug),
         ..Options::default()
     };
     for seed in 1..=SEEDS_MAX {

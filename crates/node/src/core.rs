@@ -9,6 +9,7 @@ use crate::event::{Action, Endpoint, Event, FrontEnd, Hello, Level};
 use crate::formation::Formation;
 use crate::frame::Frame;
 use crate::lane::Lane;
+use crate::once::Once;
 use crate::peers::{Peers, core_of, lane_of};
 use crate::redis::{self, Redis};
 use crate::replicas::Replicas;
@@ -154,6 +155,11 @@ pub struct Core {
     pub(crate) catch_up: BTreeMap<u64, ShardId>,
     /// Units that wait for a leader.
     pub(crate) unsent: BTreeMap<ShardId, Vec<Bytes>>,
+    /// What tells this core's proposals from those before it was started.
+    sender: u64,
+    frames_proposed: u64,
+    /// Which frames with proposals were taken, by shard and sender, in this term.
+    pub(crate) proposals_taken: BTreeMap<(ShardId, u64), (u64, Once)>,
     pub(crate) contact_us: u64,
     pub(crate) counters: Counters,
     pub(crate) actions: VecDeque<Action>,
@@ -222,6 +228,9 @@ impl Core {
             caught_up: BTreeSet::new(),
             catch_up: BTreeMap::new(),
             unsent: BTreeMap::new(),
+            sender: rng.fork(1).next_u64(),
+            frames_proposed: 0,
+            proposals_taken: BTreeMap::new(),
             contact_us: now.mono_us,
             counters: Counters::default(),
             actions: VecDeque::new(),
@@ -499,7 +508,14 @@ impl Core {
                 self.leader_lost(now, shard);
             }
         } else {
-            let frame = Frame::Propose { shard, term, units };
+            self.frames_proposed += 1;
+            let frame = Frame::Propose {
+                shard,
+                term,
+                sender: self.sender,
+                number: self.frames_proposed,
+                units,
+            };
             self.send_to_shard(node, shard, &frame);
         }
     }

@@ -63,6 +63,10 @@ pub enum Frame {
         shard: ShardId,
         /// The term in which the sender saw it lead.
         term: Term,
+        /// Drawn by the sending core when it started.
+        sender: u64,
+        /// The sender's count of these frames, from 1: whatever comes twice is taken once.
+        number: u64,
         /// In order.
         units: Vec<Bytes>,
     },
@@ -220,8 +224,15 @@ impl Frame {
             } => {
                 w.u8(4).u64(shard.0).u64(from.0).u64(*term).u64(*last);
             }
-            Self::Propose { shard, term, units } => {
-                w.u8(5).u64(shard.0).u64(*term).u32(units.len() as u32);
+            Self::Propose {
+                shard,
+                term,
+                sender,
+                number,
+                units,
+            } => {
+                w.u8(5).u64(shard.0).u64(*term).u64(*sender).u64(*number);
+                w.u32(units.len() as u32);
                 for unit in units {
                     w.bytes(unit);
                 }
@@ -334,12 +345,19 @@ impl Frame {
             },
             5 => {
                 let (shard, term) = (ShardId(r.u64()?), r.u64()?);
+                let (sender, number) = (r.u64()?, r.u64()?);
                 let n = r.count(4)?;
                 let mut units = Vec::with_capacity(n);
                 for _ in 0..n {
                     units.push(bytes.slice_ref(r.bytes()?));
                 }
-                Self::Propose { shard, term, units }
+                Self::Propose {
+                    shard,
+                    term,
+                    sender,
+                    number,
+                    units,
+                }
             }
             6 => Self::ProposeMeta {
                 hops: r.u8()?,
@@ -525,6 +543,8 @@ mod tests {
             Frame::Propose {
                 shard,
                 term: 1,
+                sender: 2,
+                number: 3,
                 units: vec![Bytes::from_static(b"u")],
             },
             Frame::ProposeMeta {

@@ -13,6 +13,7 @@ mod formation;
 mod frame;
 pub mod hello;
 mod lane;
+mod once;
 mod peers;
 mod people;
 mod redis;

@@ -577,7 +577,14 @@ impl Core {
     }
 
     /// Units from another core for the leader here.
-    pub(crate) fn propose_frame(&mut self, shard: ShardId, term: u64, units: Vec<Bytes>) {
+    /// `from`: who sent it, and how many before it.
+    pub(crate) fn propose_frame(
+        &mut self,
+        shard: ShardId,
+        term: u64,
+        from: (u64, u64),
+        units: Vec<Bytes>,
+    ) {
         let Some(replica) = self.replicas.get_mut(shard) else {
             return;
         };
@@ -586,6 +593,13 @@ impl Core {
             .group()
             .is_some_and(|g| g.is_leader() && g.term() == term)
         {
+            let taken = &mut self.proposals_taken;
+            taken.retain(|(of, _), (in_term, _)| *of != shard || *in_term == term);
+            let (in_term, once) = taken.entry((shard, from.0)).or_default();
+            *in_term = term;
+            if !once.is_first(from.1) && !planted(Bug::ApplyTwice) {
+                return;
+            }
             for unit in units {
                 replica.propose(unit);
             }

@@ -534,7 +534,13 @@ impl Core {
                     replica.handle_hibernate(from, term, last);
                 }
             }
-            Frame::Propose { shard, term, units } => self.propose_frame(shard, term, units),
+            Frame::Propose {
+                shard,
+                term,
+                sender,
+                number,
+                units,
+            } => self.propose_frame(shard, term, (sender, number), units),
             Frame::ProposeMeta { hops, unit } => self.pass_on_meta(hops.min(3), unit),
             Frame::Report { hops, report } => self.pass_on_report(hops.min(3), report),
             Frame::Touch {

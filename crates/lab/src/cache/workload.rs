@@ -121,7 +121,7 @@ impl Intentions {
         vec![op]
     }
 
-    /// A part of what is in one account goes to the other.
+    /// A part of what is in one account goes to the other; before and behind it, both are read.
     pub fn transfer(&mut self, [from, to]: [String; 2], balances: [i64; 2]) -> Op {
         let amount = self.rng.range(1, 50) as i64;
         let amount = if self.rng.one_in(2) { amount } else { -amount };
@@ -130,12 +130,13 @@ impl Intentions {
             value: balance.to_string(),
             ends_ms: None,
         };
-        let mut ops = vec![
+        let sets = [
             set(&from, balances[0] - amount),
             set(&to, balances[1] + amount),
         ];
-        ops.extend([from, to].map(Op::Get));
-        Op::Exec(ops)
+        let reads = [from, to].map(Op::Get);
+        let ops = reads.iter().cloned().chain(sets).chain(reads.clone());
+        Op::Exec(ops.collect())
     }
 
     /// Writes that must succeed once all faults are healed.

@@ -1,6 +1,7 @@
 //! One client connection.
 
 use crate::event::{Action, ClientId};
+use base::planted::{Bug, planted};
 use base::{Now, ShardId};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -194,8 +195,9 @@ impl Client {
 
     /// The write that is answered under this token.
     pub fn write(&mut self, under: u64) -> Option<&mut Pending> {
+        let is_it = |token| token == under || planted(Bug::AnswerAnotherWaiter);
         self.queue.iter_mut().find(
-            |pending| matches!(pending.kind, PendingKind::Write { token, .. } if token == under),
+            |pending| matches!(pending.kind, PendingKind::Write { token, .. } if is_it(token)),
         )
     }
 

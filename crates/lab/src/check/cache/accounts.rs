@@ -1,12 +1,15 @@
-//! Two accounts: whoever sees both at once sees the same sum, whatever was transferred.
+//! Two accounts: whoever sees both at once sees the same sum, whatever was transferred; and a transfer that is
+//! carried out finds what was read under its watch.
 
 use crate::cache::{Answer, FIRST_BALANCE, Op, TAGS, accounts};
 use crate::history::History;
+use node::ClientId;
+use std::collections::BTreeMap;
 
 /// Objections to sums seen by an EXEC, an MGET and the members' dumps.
 pub fn check(history: &History) -> Vec<String> {
     let mut objections = Vec::new();
-    let mut see = |what: &str, values: [Option<&Answer>; 2]| {
+    let see = |objections: &mut Vec<String>, what: &str, values: [Option<&Answer>; 2]| {
         let [Some(Answer::Text(from)), Some(Answer::Text(to))] = values else {
             // Before they were there.
             if values != [Some(&Answer::Nil); 2] {
@@ -28,15 +31,35 @@ pub fn check(history: &History) -> Vec<String> {
         };
         let what = format!("operation {id} through node{}", operation.node);
         match (&operation.op, &answers[..]) {
-            (Op::GetAll(_), [from, to]) => see(&what, [Some(from), Some(to)]),
-            (Op::Exec(_), [.., from, to]) => see(&what, [Some(from), Some(to)]),
+            (Op::GetAll(_), [from, to]) | (Op::Exec(_), [.., from, to]) => {
+                see(&mut objections, &what, [Some(from), Some(to)]);
+            }
+            _ => {}
+        }
+    }
+    // What a connection saw last in two accounts: a transfer is made from that.
+    let mut read: BTreeMap<ClientId, &[Answer]> = BTreeMap::new();
+    for (id, operation) in history.cache.operations.iter().enumerate() {
+        match (&operation.op, operation.answer()) {
+            (Op::GetAll(_), Some(Answer::Many(values))) => {
+                read.insert(operation.connection, values);
+            }
+            (Op::Exec(ops), Some(Answer::Many(answers))) if ops.len() > 2 => {
+                let (found, seen) = (&answers[..2], read.get(&operation.connection));
+                if seen.is_some_and(|seen| *seen != found) {
+                    objections.push(format!(
+                        "operation {id} was carried out and found {found:?} in two accounts, which were {seen:?} \
+                         under its watch"
+                    ));
+                }
+            }
             _ => {}
         }
     }
     for (node, _, dump) in &history.cache.dumps {
         for tag in TAGS {
             let values = accounts(tag).map(|key| dump.get(&key));
-            see(&format!("the end on node{node}"), values);
+            see(&mut objections, &format!("the end on node{node}"), values);
         }
     }
     objections
@@ -62,6 +85,33 @@ mod tests {
     fn sum_that_changed_is_found() {
         assert_eq!(seen("480", "520"), 0);
         assert_eq!(seen("480", "500"), 2);
+    }
+
+    #[test]
+    fn transfer_of_what_changed_under_its_watch_is_found() {
+        let mut h = History::default();
+        let text = |text: &str| Answer::Text(text.into());
+        let all = Op::GetAll(accounts("a").into());
+        let both = vec![text("500"), text("500")];
+        op(&mut h, 1, all, Some((2, Ok(Answer::Many(both.clone())))));
+        let exec = Op::Exec(
+            [accounts("a"), accounts("a")]
+                .concat()
+                .into_iter()
+                .map(Op::Get)
+                .collect(),
+        );
+        let answers = [both.clone(), both].concat();
+        op(
+            &mut h,
+            3,
+            exec.clone(),
+            Some((4, Ok(Answer::Many(answers)))),
+        );
+        assert!(check(&h).is_empty());
+        let answers = ["490", "510", "480", "520"].map(text).to_vec();
+        op(&mut h, 5, exec, Some((6, Ok(Answer::Many(answers)))));
+        assert_eq!(check(&h).len(), 1);
     }
 
     #[test]

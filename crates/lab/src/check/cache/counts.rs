@@ -217,6 +217,6 @@ mod tests {
         append(&mut h, 1, Some(2), "00.000001;", 10);
         append(&mut h, 1, None, "00.000003;", 0);
         get(&mut h, 4, 5, "{a}log", "00.000001;00.000001;");
-        assert_eq!(check(&h).len(), 1);
+        assert_eq!(check(&h).len(), 2);
     }
 }

@@ -1,4 +1,7 @@
 //! At the end every member shows the same keys.
+//!
+//! Whoever reads goes by the clock of the node that he asks: where clocks were set, keys that end may still be
+//! there for one and not for another.
 
 use crate::history::History;
 
@@ -11,6 +14,7 @@ pub fn check(history: &History) -> Vec<String> {
     for (node, _, dump) in &history.cache.dumps[1..] {
         let keys = reference.keys().chain(dump.keys());
         let different = keys
+            .filter(|key| !history.clocks_set || !key.contains("}mortal."))
             .filter(|key| reference.get(*key) != dump.get(*key))
             .min();
         if let Some(key) = different {
