@@ -89,7 +89,7 @@ const KEPT: [Kept; 31] = [
     // The crate put entries behind an empty append that they do not follow.
     wide(90136, 3, 3),
     // A frame with commands of the cache that came twice was carried out twice.
-    by(Workload::All, plain(3)),
+    by(Workload::All, wide(3, 2, 2)),
     by(Workload::Redis, plain(4)),
     by(Workload::Redis, plain(11)),
 ];
