@@ -94,7 +94,12 @@ def test_single_copy_of_several_nodes_is_served_where_it_lies(pooled):
     assert pools["main"]["policy"] == "raft" and not pools["main"]["holds_cache"]
     assert pools["cache"]["slots"][0][3] == holder["node"]
     # A client that asks where slots are finds it from any node.
+    # It does once the nodes have told each other where their clients reach them.
     start = [ClusterNode(*nodes.endpoint(i)) for i in range(3)]
-    with RedisCluster(startup_nodes=start, decode_responses=True) as client:
-        client.set("other", "value")
-        assert client.get("other") == "value"
+
+    def found():
+        with RedisCluster(startup_nodes=start, decode_responses=True) as client:
+            client.set("other", "value")
+            return client.get("other") == "value"
+
+    eventually(found, 30)

@@ -90,7 +90,7 @@ impl Redis {
             }
             (b"SLOTS", []) => {
                 self.learns_cluster(id);
-                Reply::Array((self.ranges(cx).into_iter()).map(|r| self.slots_row(cx, r)).collect())
+                Reply::Array((self.ranges(cx).into_iter()).filter_map(|r| self.slots_row(cx, r)).collect())
             }
             (b"SHARDS", []) => {
                 self.learns_cluster(id);
@@ -117,7 +117,12 @@ impl Redis {
         }
     }
 
-    fn slots_row(&self, cx: &Context<'_>, (first, last, nodes): (u16, u16, Vec<NodeId>)) -> Reply {
+    /// `None` while no node that holds them has said where clients reach it.
+    fn slots_row(
+        &self,
+        cx: &Context<'_>,
+        (first, last, nodes): (u16, u16, Vec<NodeId>),
+    ) -> Option<Reply> {
         let mut row = vec![Reply::Integer(first.into()), Reply::Integer(last.into())];
         for node in nodes {
             if let Some((host, port)) = self.listener(cx, node) {
@@ -129,7 +134,7 @@ impl Redis {
                 ]));
             }
         }
-        Reply::Array(row)
+        (row.len() > 2).then_some(Reply::Array(row))
     }
 
     fn shards_row(&self, cx: &Context<'_>, (first, last, nodes): (u16, u16, Vec<NodeId>)) -> Reply {
