@@ -135,8 +135,7 @@ class Althing(Server):
             f'console = "{self.console_address}"',
         ]
         lines.append(f'redis = "{self.redis_address if self.redis else "off"}"')
-        if self.kafka:
-            lines.append(f'kafka = "{self.kafka_address}"')
+        lines.append(f'kafka = "{self.kafka_address if self.kafka else "off"}"')
         (self.directory / "althing.toml").write_text("\n".join(lines) + "\n")
 
     def command(self):

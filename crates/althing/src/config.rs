@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Every key, as it is written with dots; also the names that a typo is compared with, and the
 /// environment variables (`listen.peers` is `ALTHING_LISTEN_PEERS`).
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 29] = [
     "data",
     "advertise",
     "initial_members",
@@ -25,6 +25,7 @@ const KEYS: [&str; 26] = [
     "data_bytes_max",
     "listen.zookeeper",
     "listen.redis",
+    "listen.kafka",
     "listen.peers",
     "listen.console",
     "zookeeper.superuser_digest",
@@ -38,6 +39,8 @@ const KEYS: [&str; 26] = [
     "cache.durability",
     "cache.shards",
     "cache.redirects",
+    "kafka.auto_create_topics_enable",
+    "kafka.num_partitions",
 ];
 
 #[derive(Deserialize)]
@@ -68,6 +71,8 @@ struct File {
     pools: Pools,
     #[serde(default)]
     cache: Cache,
+    #[serde(default)]
+    kafka: Kafka,
 }
 
 fn one() -> u16 {
@@ -80,6 +85,7 @@ fn one() -> u16 {
 struct Listen {
     zookeeper: Option<String>,
     redis: Option<String>,
+    kafka: Option<String>,
     peers: Option<String>,
     console: Option<String>,
 }
@@ -115,6 +121,14 @@ struct Cache {
     durability: Option<String>,
     shards: Option<u16>,
     redirects: Option<bool>,
+}
+
+/// Named and meant as in Kafka's own configuration.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Kafka {
+    auto_create_topics_enable: Option<bool>,
+    num_partitions: Option<u32>,
 }
 
 impl Cache {
@@ -285,6 +299,12 @@ fn build(file: File) -> Result<HostConfig, String> {
         pools,
         cache_pool,
         cache_redirects: file.cache.redirects.unwrap_or(defaults.cache_redirects),
+        topics_auto_create: (file.kafka.auto_create_topics_enable)
+            .unwrap_or(defaults.topics_auto_create),
+        topic_partitions: match file.kafka.num_partitions {
+            Some(0) => return Err("kafka.num_partitions must be at least 1".into()),
+            count => count.unwrap_or(defaults.topic_partitions),
+        },
         superuser_digest,
         data_bytes_max: only_one(
             "data_bytes_max",
@@ -337,6 +357,7 @@ fn build(file: File) -> Result<HostConfig, String> {
         let value = match front {
             FrontEnd::Zookeeper => &file.listen.zookeeper,
             FrontEnd::Redis => &file.listen.redis,
+            FrontEnd::Kafka => &file.listen.kafka,
         };
         clients.extend(or_off(front.key(), value, front.port())?.map(|at| (front, at)));
     }
@@ -400,7 +421,7 @@ fn describe(message: &str) -> String {
     let near = KEYS
         .iter()
         .flat_map(|key| [*key, key.rsplit('.').next().unwrap_or(key)])
-        .chain(["listen", "zookeeper", "raft", "pools", "cache"])
+        .chain(["listen", "zookeeper", "raft", "pools", "cache", "kafka"])
         .map(|name| (distance(wrong, name), name))
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .min();

@@ -335,6 +335,10 @@ impl Banner {
                 vec![command, format!("zkCli.sh -server {}", servers.join(","))]
             }
             FrontEnd::Redis => vec![format!("redis-cli -p {} SET hello world", ports[0])],
+            FrontEnd::Kafka => vec![format!(
+                "echo world | kcat -P -b 127.0.0.1:{} -t hello",
+                ports[0]
+            )],
         }
     }
 }

@@ -393,10 +393,6 @@ impl Topics {
         owns: impl Fn(&str, u32) -> bool,
         max: usize,
     ) -> Vec<Command> {
-        let wanted = |id: PartitionId| {
-            let topic = registry.topic_by_id(id.topic)?;
-            (id.index < topic.partition_count && owns(&topic.name, id.index)).then_some(topic)
-        };
         let mut commands: Vec<Command> = Vec::new();
         for topic in registry.topics() {
             for index in 0..topic.partition_count {
@@ -417,12 +413,18 @@ impl Topics {
                 }
             }
         }
-        let gone = self.partitions.keys().filter(|id| wanted(**id).is_none());
+        // A topic that the registry never had is one of a newer registry.
+        let is_gone = |topic| registry.had(topic) && registry.topic_by_id(topic).is_none();
+        let is_lost = |id: PartitionId| match registry.topic_by_id(id.topic) {
+            Some(topic) => !owns(&topic.name, id.index),
+            None => is_gone(id.topic),
+        };
+        let gone = self.partitions.keys().filter(|id| is_lost(**id));
         commands.extend(gone.map(|id| Command::DropPartition { partition: *id }));
         let committed: BTreeSet<TopicId> = (self.groups.values())
             .flat_map(|g| g.offsets.keys().map(|p| p.topic))
             .collect();
-        let gone = (committed.into_iter()).filter(|t| registry.topic_by_id(*t).is_none());
+        let gone = (committed.into_iter()).filter(|topic| is_gone(*topic));
         commands.extend(gone.map(|topic| Command::ForgetTopic { topic }));
         commands.truncate(max);
         commands
@@ -464,6 +466,17 @@ impl Topics {
         Ok(self.partition_of(id)?.log.newest_batch())
     }
 
+    /// True when this shard has the partition.
+    pub fn has_partition(&self, id: PartitionId) -> bool {
+        self.partitions.contains_key(&id)
+    }
+
+    /// The log's start and the offset that comes next.
+    pub fn bounds(&self, id: PartitionId) -> Option<(i64, i64)> {
+        let log = &self.partitions.get(&id)?.log;
+        Some((log.start(), log.end()))
+    }
+
     /// A partition, for its offsets and for people.
     pub fn partition(&self, id: PartitionId) -> Option<PartitionView> {
         self.partitions.get(&id).map(Partition::view)
@@ -492,6 +505,11 @@ impl Topics {
     /// The latest time that was applied, Unix milliseconds.
     pub fn time_ms(&self) -> i64 {
         self.time_ms
+    }
+
+    /// Bytes of batches held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Sizes, for people; goes through all groups.

@@ -8,6 +8,7 @@ use crate::admin::Counters;
 use crate::event::{Action, Endpoint, Event, FrontEnd, Hello, Level};
 use crate::formation::Formation;
 use crate::frame::Frame;
+use crate::kafka::{self, Kafka};
 use crate::lane::Lane;
 use crate::once::Once;
 use crate::peers::{Peers, core_of, lane_of};
@@ -74,6 +75,10 @@ pub struct CoreConfig {
     /// Whether every client of the cache is sent to the node that leads a key's shard, as in Redis' cluster
     /// mode; else only one that has asked for the slots.
     pub cache_redirects: bool,
+    /// Whether a topic is made when a Kafka client asks for one that does not exist.
+    pub topics_auto_create: bool,
+    /// Partitions of a topic whose maker does not say how many, at least 1.
+    pub topic_partitions: u32,
 }
 
 impl Default for CoreConfig {
@@ -99,6 +104,8 @@ impl Default for CoreConfig {
             cache_pool: "main".into(),
             listeners: BTreeMap::new(),
             cache_redirects: false,
+            topics_auto_create: true,
+            topic_partitions: 1,
         }
     }
 }
@@ -147,6 +154,7 @@ pub struct Core {
     pub(crate) leases: Leases,
     pub(crate) stamp_clock: StampClock,
     pub(crate) redis: Redis,
+    pub(crate) kafka: Kafka,
     /// Front ends that serve.
     pub(crate) open_fronts: BTreeSet<FrontEnd>,
     /// Replicas that were as new as any since they came to be.
@@ -207,6 +215,7 @@ impl Core {
         let mut rng = Rng::new(config.seed ^ config.node.0).fork(u64::from(config.core.0));
         let zookeeper = Zookeeper::new(me, &config, rng.next_u64());
         let redis = Redis::new(now, me, &config, rng.next_u64());
+        let kafka = Kafka::new(me, &config, rng.next_u64());
         let mut core = Self {
             me,
             started_us: now.mono_us,
@@ -224,6 +233,7 @@ impl Core {
             leases: Leases::new(),
             stamp_clock: StampClock::default(),
             redis,
+            kafka,
             open_fronts: BTreeSet::new(),
             caught_up: BTreeSet::new(),
             catch_up: BTreeMap::new(),
@@ -262,6 +272,7 @@ impl Core {
         if stalled_us > STALL_US {
             // Keep-alives that came meanwhile stand behind this event in the host's buffers.
             self.leases.stalled(stalled_us);
+            self.kafka.stalled(stalled_us);
             if self.catalog.members.len() <= 1 {
                 self.contact_us += stalled_us;
             } else {
@@ -289,20 +300,27 @@ impl Core {
                     let address = format!("{address}:{port}");
                     self.redis.handle_opened(now, client, address);
                 }
+                FrontEnd::Kafka => {
+                    (self.kafka).handle_opened(client, format!("{address}:{port}"));
+                }
             },
             Event::ClientBytes { client, bytes } => {
                 if self.redis.has_client(client) {
                     self.with_redis(now, |front, cx| front.handle_bytes(cx, client, &bytes));
+                } else if self.kafka.has_client(client) {
+                    self.with_kafka(now, |front, cx| front.handle_bytes(cx, client, &bytes));
                 } else {
                     self.with_zookeeper(now, |front, cx| front.handle_bytes(cx, client, &bytes));
                 }
             }
             Event::ClientDrained { client } => {
                 self.with_redis(now, |front, cx| front.handle_drained(cx, client));
+                self.with_kafka(now, |front, cx| front.handle_drained(cx, client));
             }
             Event::ClientClosed { client } => {
                 self.zookeeper.handle_closed(client);
                 self.redis.handle_closed(client);
+                self.kafka.handle_closed(client);
             }
             Event::Stopping => {
                 for lane in self.lanes.values_mut() {
@@ -334,10 +352,12 @@ impl Core {
                 break;
             }
         }
+        self.with_kafka(now, |front, cx| front.serve_woken(cx));
         self.route_asks(now);
         self.flush_lanes(now);
         self.zookeeper.flush(&mut self.counters, &mut self.actions);
         self.redis.flush(&mut self.counters, &mut self.actions);
+        self.kafka.flush(&mut self.counters, &mut self.actions);
     }
 
     /// The next action, in order. Poll until `None` after each `flush`.
@@ -465,12 +485,32 @@ impl Core {
         run(&mut self.redis, &mut cx);
     }
 
+    pub(crate) fn with_kafka(
+        &mut self,
+        now: Now,
+        run: impl FnOnce(&mut Kafka, &mut kafka::Context<'_>),
+    ) {
+        let mut cx = kafka::Context {
+            now,
+            time_ms: self.stamp_clock.read_ms(now),
+            replicas: &self.replicas,
+            catalog: &self.catalog,
+            router: &self.router,
+            peers: &self.peers,
+            asks: &mut self.asks,
+            actions: &mut self.actions,
+            counters: &mut self.counters,
+        };
+        run(&mut self.kafka, &mut cx);
+    }
+
     /// Tells the front ends that the fate of what was sent to a shard's leader cannot be known here.
     pub(crate) fn leader_lost(&mut self, now: Now, shard: ShardId) {
         if shard == TREE_SHARD {
             self.with_zookeeper(now, |front, cx| front.handle_leader_lost(cx));
         }
         self.with_redis(now, |front, cx| front.handle_leader_lost(cx, shard));
+        self.with_kafka(now, |front, cx| front.handle_leader_lost(cx, shard));
     }
 
     /// Sends what the front ends asked for on its way.
@@ -501,6 +541,7 @@ impl Core {
             self.zookeeper.mark_sent();
         }
         self.redis.mark_sent(shard);
+        self.kafka.mark_sent(shard);
         if node == self.me.node {
             let replica = self.replicas.get_mut(shard);
             let taken = replica.is_some_and(|r| units.into_iter().all(|unit| r.propose(unit)));

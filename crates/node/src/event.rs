@@ -53,17 +53,20 @@ pub enum FrontEnd {
     Zookeeper,
     /// Redis'.
     Redis,
+    /// Kafka's.
+    Kafka,
 }
 
 impl FrontEnd {
     /// All of them, in the order in which people see them.
-    pub const ALL: [Self; 2] = [Self::Zookeeper, Self::Redis];
+    pub const ALL: [Self; 3] = [Self::Zookeeper, Self::Redis, Self::Kafka];
 
     /// The word for it in configuration keys and flags, as in `listen.zookeeper`.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Zookeeper => "zookeeper",
             Self::Redis => "redis",
+            Self::Kafka => "kafka",
         }
     }
 
@@ -72,6 +75,7 @@ impl FrontEnd {
         match self {
             Self::Zookeeper => "ZooKeeper",
             Self::Redis => "Redis",
+            Self::Kafka => "Kafka",
         }
     }
 
@@ -80,6 +84,7 @@ impl FrontEnd {
         match self {
             Self::Zookeeper => 2181,
             Self::Redis => 6379,
+            Self::Kafka => 9092,
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
 //! (shards and lanes), `formation` (how a node comes to be of a cluster), `reports` (when it may go),
-//! `zookeeper` (the front end), `people` (status and orders), `space` (when a disk is nearly full).
+//! `zookeeper`, `redis` and `kafka` (the front ends), `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
 pub mod core;
@@ -12,6 +12,7 @@ pub mod event;
 mod formation;
 mod frame;
 pub mod hello;
+mod kafka;
 mod lane;
 mod once;
 mod peers;

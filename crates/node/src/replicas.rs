@@ -389,6 +389,12 @@ impl Core {
                 ShardEvent::Output(ShardOutput::Cache(output)) => {
                     self.with_redis(now, |front, cx| front.handle_output(cx, id, output));
                 }
+                ShardEvent::Output(ShardOutput::Topics(output)) => {
+                    self.with_kafka(now, |front, cx| front.handle_output(cx, id, output));
+                }
+                ShardEvent::Output(ShardOutput::Registry(output)) => {
+                    self.with_kafka(now, |front, cx| front.handle_registry(cx, output));
+                }
                 ShardEvent::Barrier(token) => self.barrier(now, token),
                 ShardEvent::Role => self.role_changed(now, id),
                 ShardEvent::Membership => {}
@@ -417,6 +423,7 @@ impl Core {
                         self.zookeeper.close_all(&mut self.actions);
                     }
                     self.redis.close_all(&mut self.actions);
+                    self.kafka.close_all(&mut self.actions);
                 }
                 ShardEvent::Silent(reason) => {
                     self.log(
@@ -522,6 +529,7 @@ impl Core {
         }
         self.with_zookeeper(now, |front, cx| front.handle_barrier(cx, token));
         self.with_redis(now, |front, cx| front.handle_barrier(cx, token));
+        self.with_kafka(now, |front, cx| front.handle_barrier(cx, token));
     }
 
     fn role_changed(&mut self, now: Now, id: ShardId) {
@@ -571,8 +579,10 @@ impl Core {
             let sessions = sessions.map(|s| (s.id, s.generation, s.timeout_ms));
             self.leases.reset(now.mono_us, sessions);
             self.stamp_clock.start(now, data.coordination.time_ms());
-        } else if data.cache.time_ms() > self.stamp_clock.read_ms(now) {
-            self.stamp_clock.start(now, data.cache.time_ms());
+        }
+        let time_ms = data.cache.time_ms().max(data.topics.time_ms());
+        if time_ms > self.stamp_clock.read_ms(now) {
+            self.stamp_clock.start(now, time_ms);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::event::{Action, Endpoint, FrontEnd, Hello, Level, StreamId};
 use crate::frame::Frame;
+use crate::kafka;
 use base::{ClusterId, CoreId, NodeId, Now, ShardId};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogCommand, META_SHARD, MemberState, TREE_SHARD};
@@ -70,6 +71,7 @@ impl Core {
         let contact_us = self.contact_us;
         self.with_zookeeper(now, |front, cx| front.handle_tick(cx, contact_us));
         self.with_redis(now, |front, cx| front.handle_tick(cx));
+        self.with_kafka(now, |front, cx| front.handle_tick(cx));
     }
 
     pub(crate) fn ping_interval_us(&self) -> u64 {
@@ -350,12 +352,13 @@ impl Core {
 
     /// Opens front ends whose shards have caught up with a cluster that is complete, and closes others.
     pub(crate) fn update_front_ends(&mut self) {
-        for front in [FrontEnd::Zookeeper, FrontEnd::Redis] {
+        for front in FrontEnd::ALL {
+            let serves_tree = self.holds(TREE_SHARD) && self.caught_up.contains(&TREE_SHARD);
             let serves = match front {
-                FrontEnd::Zookeeper => {
-                    self.holds(TREE_SHARD) && self.caught_up.contains(&TREE_SHARD)
-                }
-                FrontEnd::Redis => self.serves_cache(),
+                FrontEnd::Zookeeper => serves_tree,
+                FrontEnd::Redis => self.serves_pool(&self.catalog.cache_pool),
+                // The registry of topics is in the tree's shard.
+                FrontEnd::Kafka => serves_tree && self.serves_pool(kafka::POOL),
             };
             if !self.open_fronts.contains(&front) {
                 if serves {
@@ -367,15 +370,17 @@ impl Core {
                 match front {
                     FrontEnd::Zookeeper => self.zookeeper.close_all(&mut self.actions),
                     FrontEnd::Redis => self.redis.close_all(&mut self.actions),
+                    FrontEnd::Kafka => self.kafka.close_all(&mut self.actions),
                 }
                 self.actions.push_back(Action::CloseFrontEnd(front));
             }
         }
     }
 
-    /// The core with the cache's first shard takes its connections, once the replicas here have caught up.
-    fn serves_cache(&self) -> bool {
-        let Some(pool) = self.catalog.pools.get(&self.catalog.cache_pool) else {
+    /// The core with a pool's first shard takes the connections of what is there, once the replicas here have
+    /// caught up.
+    fn serves_pool(&self, name: &str) -> bool {
+        let Some(pool) = self.catalog.pools.get(name) else {
             return false;
         };
         let first = pool.shards().next().is_some_and(|shard| self.holds(shard));
@@ -388,9 +393,10 @@ impl Core {
 
     /// The shards whose cores have front ends: one of each protocol on a node.
     pub(crate) fn front_shards(&self) -> BTreeSet<ShardId> {
-        let pool = self.catalog.pools.get(&self.catalog.cache_pool);
-        let cache = pool.and_then(|pool| pool.shards().next());
-        cache.into_iter().chain([TREE_SHARD]).collect()
+        let pools = [self.catalog.cache_pool.as_str(), kafka::POOL];
+        let found = (pools.into_iter()).filter_map(|name| self.catalog.pools.get(name));
+        let first = found.filter_map(|pool| pool.shards().next());
+        first.chain([TREE_SHARD]).collect()
     }
 
     /// The leader of a shard removes keys whose time ran out.

@@ -8,6 +8,7 @@ use base::{ApplyFault, DecodeError, Machine, SnapshotPoll, Stamp, Writer};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogOutput, META_SHARD};
 use coordination::Coordination;
+use messaging::{Registry, Topics};
 use storage::cache::{self, Cache};
 
 /// A shard's state.
@@ -26,6 +27,10 @@ pub struct Data {
     pub coordination: Coordination,
     /// The cache.
     pub cache: Cache,
+    /// Partitions of topics, and consumer groups.
+    pub topics: Topics,
+    /// Which topics there are; only the tree shard's is ever used.
+    pub registry: Registry,
     /// Which chapter the snapshot under way is at.
     cut: Option<Chapter>,
 }
@@ -35,6 +40,8 @@ pub struct Data {
 enum Chapter {
     Coordination = 1,
     Cache = 2,
+    Topics = 3,
+    Registry = 4,
 }
 
 impl Chapter {
@@ -42,6 +49,8 @@ impl Chapter {
         match number {
             1 => Some(Self::Coordination),
             2 => Some(Self::Cache),
+            3 => Some(Self::Topics),
+            4 => Some(Self::Registry),
             _ => None,
         }
     }
@@ -58,6 +67,10 @@ pub enum DataUnit {
     Coordination(coordination::Unit),
     /// For the cache.
     Cache(cache::Unit),
+    /// For topics' partitions and groups.
+    Topics(messaging::Unit),
+    /// For the registry of topics.
+    Registry(messaging::RegistryUnit),
 }
 
 impl DataUnit {
@@ -76,6 +89,14 @@ impl DataUnit {
                 w.u8(Chapter::Cache as u8);
                 unit.encode_into(&mut w);
             }
+            Self::Topics(unit) => {
+                w.u8(Chapter::Topics as u8);
+                unit.encode_into(&mut w);
+            }
+            Self::Registry(unit) => {
+                w.u8(Chapter::Registry as u8);
+                unit.encode_into(&mut w);
+            }
         }
         w.into_bytes()
     }
@@ -88,6 +109,8 @@ impl DataUnit {
         Ok(match chapter {
             Chapter::Coordination => Self::Coordination(coordination::Unit::decode(&unit)?),
             Chapter::Cache => Self::Cache(cache::Unit::decode(&unit)?),
+            Chapter::Topics => Self::Topics(messaging::Unit::decode(&unit)?),
+            Chapter::Registry => Self::Registry(messaging::RegistryUnit::decode(&unit)?),
         })
     }
 }
@@ -101,6 +124,10 @@ pub enum ShardOutput {
     Coordination(coordination::Output),
     /// From the cache.
     Cache(cache::Output),
+    /// From topics' partitions and groups.
+    Topics(messaging::Output),
+    /// From the registry of topics.
+    Registry(messaging::RegistryOutput),
 }
 
 impl ShardMachine {
@@ -148,6 +175,16 @@ impl ShardMachine {
                         m.cache.apply_unit(stamp, unit, &mut outputs)?;
                         out.extend(outputs.into_iter().map(ShardOutput::Cache));
                     }
+                    DataUnit::Topics(unit) => {
+                        let mut outputs = Vec::new();
+                        m.topics.apply_unit(stamp, unit, &mut outputs);
+                        out.extend(outputs.into_iter().map(ShardOutput::Topics));
+                    }
+                    DataUnit::Registry(unit) => {
+                        let mut outputs = Vec::new();
+                        m.registry.apply_unit(unit, &mut outputs);
+                        out.extend(outputs.into_iter().map(ShardOutput::Registry));
+                    }
                 }
             }
         }
@@ -158,7 +195,10 @@ impl ShardMachine {
     pub fn time_ms(&self) -> i64 {
         match self {
             Self::Catalog(_) => 0,
-            Self::Data(m) => m.coordination.time_ms().max(m.cache.time_ms()),
+            Self::Data(m) => {
+                let times = [m.cache.time_ms(), m.topics.time_ms()];
+                times.into_iter().fold(m.coordination.time_ms(), i64::max)
+            }
         }
     }
 
@@ -168,7 +208,12 @@ impl ShardMachine {
             Self::Catalog(_) => 4096,
             Self::Data(m) => {
                 let counts = m.coordination.counts();
-                counts.data_bytes + 100 * counts.nodes as u64 + m.cache.bytes()
+                let topics = 100 * u64::from(m.registry.partition_count());
+                counts.data_bytes
+                    + 100 * counts.nodes as u64
+                    + m.cache.bytes()
+                    + m.topics.bytes()
+                    + topics
             }
         }
     }
@@ -177,7 +222,12 @@ impl ShardMachine {
     pub fn digest(&self) -> u64 {
         match self {
             Self::Catalog(m) => m.digest(),
-            Self::Data(m) => m.coordination.digest() ^ m.cache.digest().rotate_left(1),
+            Self::Data(m) => {
+                m.coordination.digest()
+                    ^ m.cache.digest().rotate_left(1)
+                    ^ m.topics.digest().rotate_left(2)
+                    ^ m.registry.digest().rotate_left(3)
+            }
         }
     }
 
@@ -188,6 +238,8 @@ impl ShardMachine {
             Self::Data(m) => {
                 m.coordination.begin_snapshot();
                 m.cache.begin_snapshot();
+                m.topics.begin_snapshot();
+                m.registry.begin_snapshot();
                 m.cut = Some(Chapter::Coordination);
             }
         }
@@ -209,6 +261,8 @@ impl ShardMachine {
                 m.cut = None;
                 m.coordination.abort_snapshot();
                 m.cache.abort_snapshot();
+                m.topics.abort_snapshot();
+                m.registry.abort_snapshot();
             }
         }
     }
@@ -222,6 +276,8 @@ impl ShardMachine {
                 match Chapter::from_number(*number) {
                     Some(Chapter::Coordination) => m.coordination.restore(chunk),
                     Some(Chapter::Cache) => m.cache.restore(chunk),
+                    Some(Chapter::Topics) => m.topics.restore(chunk),
+                    Some(Chapter::Registry) => m.registry.restore(chunk),
                     None => Err(format!(
                         "a chunk of chapter {number}, which is not known here"
                     )),
@@ -236,7 +292,9 @@ impl ShardMachine {
             Self::Catalog(m) => m.finish_restore(),
             Self::Data(m) => {
                 m.coordination.finish_restore()?;
-                m.cache.finish_restore()
+                m.cache.finish_restore()?;
+                m.topics.finish_restore()?;
+                m.registry.finish_restore()
             }
         }
     }
@@ -248,6 +306,8 @@ impl Data {
             let poll = match chapter {
                 Chapter::Coordination => self.coordination.poll_snapshot(bytes_max),
                 Chapter::Cache => self.cache.poll_snapshot(bytes_max),
+                Chapter::Topics => self.topics.poll_snapshot(bytes_max),
+                Chapter::Registry => self.registry.poll_snapshot(bytes_max),
             };
             match poll {
                 SnapshotPoll::Chunk(mut bytes) => {

@@ -103,6 +103,11 @@ impl Registry {
         self.names.get(&id).and_then(|name| self.topics.get(name))
     }
 
+    /// True for an id that was given out, whatever became of the topic.
+    pub fn had(&self, id: TopicId) -> bool {
+        id.0 <= self.last_topic
+    }
+
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.topics.values()

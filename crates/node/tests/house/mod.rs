@@ -288,7 +288,7 @@ impl House {
             }
             Action::OpenFrontEnd(FrontEnd::Zookeeper) => self.machines[m].serves = Some(core),
             Action::CloseFrontEnd(FrontEnd::Zookeeper) => self.machines[m].serves = None,
-            Action::OpenFrontEnd(FrontEnd::Redis) | Action::CloseFrontEnd(FrontEnd::Redis) => {}
+            Action::OpenFrontEnd(_) | Action::CloseFrontEnd(_) => {}
             Action::AdminReply { reply, .. } => self.machines[m].replies.push(reply),
             Action::Log { message, .. } => self.machines[m].log.push(message),
             Action::Stop { reason, .. } => {

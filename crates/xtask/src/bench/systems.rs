@@ -125,7 +125,8 @@ impl Ensemble {
                 .collect();
             let text = format!(
                 "data = \"{}\"\ninitial_members = [{}]\n[listen]\nzookeeper = \"127.0.0.1:{client}\"\n\
-                 redis = \"off\"\npeers = \"127.0.0.1:{peer}\"\nconsole = \"127.0.0.1:{third}\"\n",
+                 redis = \"off\"\nkafka = \"off\"\npeers = \"127.0.0.1:{peer}\"\n\
+                 console = \"127.0.0.1:{third}\"\n",
                 data.display(),
                 members.join(", ")
             );

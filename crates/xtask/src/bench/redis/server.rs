@@ -178,7 +178,7 @@ fn althing_config(
 ) -> String {
     format!(
         "data = \"{}\"\ninitial_members = [\"127.0.0.1:{peer}\"]\n\
-         [listen]\nredis = \"127.0.0.1:{client}\"\nzookeeper = \"off\"\npeers = \"127.0.0.1:{peer}\"\n\
+         [listen]\nredis = \"127.0.0.1:{client}\"\nzookeeper = \"off\"\nkafka = \"off\"\npeers = \"127.0.0.1:{peer}\"\n\
          console = \"127.0.0.1:{console}\"\n[cache]\ndurability = \"{}\"\n",
         data.display(),
         durability.name()
