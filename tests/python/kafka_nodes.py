@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import subprocess
 import time
 import uuid
 
@@ -10,7 +9,6 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from raw import eventually
-from servers import BIN, Althing
 
 KAFKA_TARGET = os.environ.get("KAFKA_TARGET")
 
@@ -108,20 +106,6 @@ class KafkaNodes:
                 return seen == [None]
 
             eventually(ready, timeout, 0.5)
-
-
-def has_kafka(directory):
-    """True when the binary under test knows the key listen.kafka."""
-    server = Althing(1, directory, {"kafka": True})
-    server.configure([])
-    checked = subprocess.run(
-        [BIN, "config", "check", str(directory / "althing.toml")],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    return "there is no key `kafka` here" not in checked.stderr
 
 
 def send(producer, topic, values, timeout=30, **options):

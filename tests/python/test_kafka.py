@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from kafka_nodes import KAFKA_TARGET, KafkaNodes, error_name, fresh, has_kafka, poll_some, read_all, receive, send
+from kafka_nodes import KAFKA_TARGET, KafkaNodes, error_name, fresh, poll_some, read_all, receive, send
 from raw import eventually
 from servers import Cluster
 
@@ -34,8 +34,6 @@ def _nodes(count, tmp_path_factory):
     if KAFKA_TARGET:
         yield KafkaNodes()
         return
-    if not has_kafka(tmp_path_factory.mktemp("config")):
-        pytest.skip("this build has no Kafka front end: it does not know the key listen.kafka")
     cluster = Cluster(count, tmp_path_factory.mktemp(f"kafka{count}"), kafka=True)
     try:
         cluster.start()

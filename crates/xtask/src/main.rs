@@ -41,7 +41,7 @@ enum Task {
         /// Long versions: more seeds, more faults.
         #[arg(long)]
         all: bool,
-        /// verify, unit, lab, clients-python, clients-redis, clients-java, faults.
+        /// verify, unit, lab, clients-python, clients-redis, clients-kafka, clients-java, faults.
         stages: Vec<String>,
     },
     /// Compare with the peers on this machine.

@@ -54,6 +54,11 @@ const STAGES: &[Stage] = &[
         run: clients_redis,
     },
     Stage {
+        name: "clients-kafka",
+        budget_s: 180,
+        run: clients_kafka,
+    },
+    Stage {
         name: "clients-java",
         budget_s: 120,
         run: clients_java,
@@ -212,12 +217,17 @@ fn lab_cluster_seeds(plan: &Plan) -> Result<Tests, String> {
     ))
 }
 
-/// The Python of a virtual environment under the target directory with exactly the packages that the tests pin.
+/// The Python of a virtual environment under the target directory with the packages that the tests pin.
 fn python() -> Result<PathBuf, String> {
+    python_with("requirements")
+}
+
+/// The same with what a file of pins names.
+fn python_with(pins: &str) -> Result<PathBuf, String> {
     let environment = target().join("venv");
     let python = environment.join("bin/python");
-    let pins = root().join("tests/python/requirements.txt");
-    let stamp = environment.join("requirements.installed");
+    let stamp = environment.join(format!("{pins}.installed"));
+    let pins = root().join(format!("tests/python/{pins}.txt"));
     let wanted = std::fs::read_to_string(&pins)
         .map_err(|e| format!("cannot read {}: {e}", pins.display()))?;
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
@@ -318,6 +328,16 @@ fn clients_redis(plan: &Plan) -> Result<Tests, String> {
         }
     }
     pytest("clients-redis", &files, plan.limit(1200, 1200), &[])
+}
+
+fn clients_kafka(plan: &Plan) -> Result<Tests, String> {
+    let installed = python().and_then(|_| python_with("requirements-kafka"));
+    if let Err(why) = installed {
+        println!("!!! SKIPPED: clients-kafka: confluent-kafka cannot be installed: {why}");
+        return Ok(single("clients-kafka", Verdict::Skipped));
+    }
+    let files = ["tests/python/test_kafka.py"];
+    pytest("clients-kafka", &files, plan.limit(900, 900), &[])
 }
 
 fn faults(plan: &Plan) -> Result<Tests, String> {
