@@ -538,6 +538,134 @@ def test_kafka_bytes_that_are_no_request_end_that_connection_only(nodes, frame):
     assert call(nodes, request(18, 0)) is not None
 
 
+def text(value):
+    return struct.pack(">h", len(value)) + value.encode()
+
+
+def fetch(topic, wait_ms=0, bytes_min=1, offset=0, partition=0):
+    """A Fetch of version 4 for one partition."""
+    body = struct.pack(">iiiibi", -1, wait_ms, bytes_min, 50 << 20, 0, 1) + text(topic)
+    return request(1, 4, body + struct.pack(">iiqi", 1, partition, offset, 50 << 20))
+
+
+def produce(topic, acks, value=b"v"):
+    """A Produce of version 3 with one record."""
+    record = bytes([0, 0, 0, 1, 2 * len(value)]) + value + b"\0"
+    body = struct.pack(">hiqqqhii", 0, 0, 0, 0, -1, -1, -1, 1) + bytes([2 * len(record)]) + record
+    checked = struct.pack(">ibI", 0, 2, crc32c(body)) + body
+    batch = struct.pack(">qi", 0, len(checked)) + checked
+    head = struct.pack(">hhii", -1, acks, 1000, 1) + text(topic)
+    return request(0, 3, head + struct.pack(">iii", 1, 0, len(batch)) + batch)
+
+
+def crc32c(data):
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+def produced_error(body):
+    """The error code in the answer to `produce`."""
+    return struct.unpack(">h", body[-2 - 16 - 4 : -16 - 4])[0]
+
+
+def connect_to(address):
+    host, port = address.rsplit(":", 1)
+    sock = socket.create_connection((host, int(port)), 10)
+    sock.settimeout(10)
+    return sock
+
+
+def exactly(sock, size):
+    """So many bytes; a socket with a time-out gives fewer, whatever it is told."""
+    data = bytearray()
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        assert more, "the connection was closed"
+        data += more
+    return bytes(data)
+
+
+def answer_body(sock):
+    return exactly(sock, struct.unpack(">i", exactly(sock, 4))[0])
+
+
+def answer(sock):
+    """The next answer's correlation and size."""
+    body = answer_body(sock)
+    return struct.unpack(">i", body[:4])[0], len(body)
+
+
+def numbered(frame, correlation):
+    return frame[:8] + struct.pack(">i", correlation) + frame[12:]
+
+
+def leader_address(nodes, topic):
+    found = nodes.admin.list_topics(topic, timeout=10)
+    broker = found.brokers[found.topics[topic].partitions[0].leader]
+    return f"{broker.host}:{broker.port}"
+
+
+def test_kafka_answers_come_in_the_order_of_requests(nodes):
+    name = nodes.topic()
+    frames = [fetch(name, wait_ms=400), request(18, 0), produce(name, -1), fetch(name), request(18, 0)]
+    with connect_to(leader_address(nodes, name)) as sock:
+        start = time.monotonic()
+        sock.sendall(b"".join(numbered(frame, i) for i, frame in enumerate(frames)))
+        answers = [answer(sock) for _ in frames]
+    assert [number for number, _ in answers] == list(range(len(frames)))
+    assert time.monotonic() - start < 0.4, "the record that came behind the first fetch woke it"
+    assert answers[0][1] > 70 and answers[3][1] > 70, "both fetches brought it"
+
+
+def test_kafka_node_that_does_not_lead_says_so(nodes):
+    name = nodes.topic()
+    leader = leader_address(nodes, name)
+    for address in nodes.addresses:
+        with connect_to(address) as sock:
+            sock.sendall(produce(name, 1))
+            error = produced_error(answer_body(sock))
+            assert error == (0 if address == leader else 6), "NOT_LEADER_OR_FOLLOWER"
+            sock.sendall(produce(name, 0) + request(18, 0))
+            if address == leader:
+                assert answer(sock)[0] == 7
+            else:
+                assert sock.recv(4) == b"", "who wants no answer is told by the end of the connection"
+
+
+def test_kafka_topic_is_made_for_who_asks_for_it(nodes):
+    name, quiet = fresh("auto"), fresh("auto")
+    send(nodes.producer(), name, [b"x"])
+    assert [m.value() for m in read_all(nodes, name)[0]] == [b"x"]
+    body = struct.pack(">i", 1) + text(quiet) + b"\0"
+    assert call(nodes, request(3, 4, body)) is not None
+    assert quiet not in nodes.admin.list_topics(timeout=10).topics, "it was not to be made"
+
+
+def test_kafka_client_that_does_not_read_costs_little_memory(nodes):
+    if nodes.cluster is None:
+        pytest.skip("the memory of KAFKA_TARGET is not seen")
+    name = nodes.topic()
+    send(nodes.producer(), name, [os.urandom(900_000) for _ in range(9)])
+    leader = leader_address(nodes, name)
+    server = next(s for s in nodes.cluster.servers if s.kafka_address == leader)
+
+    def resident():
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) >> 10
+
+    before = resident()
+    with connect_to(leader) as sock:
+        for i in range(100):
+            sock.sendall(numbered(fetch(name), i))
+        time.sleep(1)
+        assert resident() - before < 100, "of 800 MiB that were asked for"
+        assert [answer(sock)[0] for _ in range(100)] == list(range(100))
+
+
 # a cluster whose nodes are killed
 
 

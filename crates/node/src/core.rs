@@ -260,6 +260,15 @@ impl Core {
         for (id, start) in lanes {
             core.open_lane(id, start);
         }
+        let is_spread = core.config.cores > 1 && core.config.lanes > 1;
+        if is_spread
+            && core.me.core == CoreId(0)
+            && core.config.listeners.contains_key(&FrontEnd::Kafka)
+        {
+            let message = "Kafka's clients are not served: the registry of topics (shard tree) and their records \
+                           (pool main) are on different cores, and cores do not ask each other yet; set cores = 1";
+            core.log(Level::Warn, message.into());
+        }
         core
     }
 
