@@ -78,6 +78,10 @@ impl DataUnit {
     pub fn encode(&self) -> Bytes {
         let mut w = Writer::with_capacity(match self {
             Self::Cache(unit) => 1 + unit.encoded_bytes(),
+            Self::Topics(messaging::Unit {
+                command: messaging::Command::Append { batch, .. },
+                ..
+            }) => 256 + batch.bytes.len(),
             _ => 256,
         });
         match self {
