@@ -506,6 +506,7 @@ impl Core {
             catalog: &self.catalog,
             router: &self.router,
             peers: &self.peers,
+            full: &self.space.full,
             asks: &mut self.asks,
             actions: &mut self.actions,
             counters: &mut self.counters,

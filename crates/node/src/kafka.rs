@@ -63,6 +63,8 @@ pub struct Context<'a> {
     pub router: &'a Router,
     /// The other nodes.
     pub peers: &'a Peers,
+    /// Shards that take no more data: their disks are nearly full.
+    pub full: &'a BTreeSet<ShardId>,
     /// Requests to the core, in order.
     pub asks: &'a mut Vec<Ask>,
     /// For the host.
@@ -93,8 +95,6 @@ pub struct Kafka {
     listener: Option<String>,
     auto_create: bool,
     partition_count: u32,
-    /// Disks are nearly full: what adds data is refused.
-    pub refuses_additions: bool,
     clients: HashMap<ClientId, Client>,
     next_token: u64,
     waiters: HashMap<u64, Waiter>,
@@ -121,7 +121,6 @@ impl Kafka {
             listener: config.listeners.get(&FrontEnd::Kafka).cloned(),
             auto_create: config.topics_auto_create,
             partition_count: config.topic_partitions,
-            refuses_additions: false,
             clients: HashMap::default(),
             next_token: first_token,
             waiters: HashMap::default(),
@@ -255,7 +254,7 @@ impl Kafka {
                 acks,
                 topics,
                 ..
-            } => self.produce(cx, transactional_id.is_some(), acks, topics),
+            } => records::produce(cx, transactional_id.is_some(), acks, topics),
             Request::Fetch(fetch) => Draft::of(Work::Fetch {
                 fetch,
                 is_sure: false,

@@ -2,7 +2,7 @@
 
 use super::draft::{Draft, Work};
 use super::places::led_partition;
-use super::{Context, Kafka, UNANSWERED};
+use super::{Context, UNANSWERED};
 use base::ShardId;
 use messaging::{Command, ErrorCode, PartitionId, Topics};
 use std::collections::BTreeSet;
@@ -23,53 +23,49 @@ pub enum Fetching {
     Unsure(BTreeSet<ShardId>),
 }
 
-impl Kafka {
-    /// Each batch is a unit. All acknowledgements mean the same: a majority has it.
-    pub(super) fn produce(
-        &self,
-        cx: &Context<'_>,
-        is_transactional: bool,
-        acks: i16,
-        topics: Vec<ByTopic<ProducePartition>>,
-    ) -> Draft {
-        let refusal = if !(-1..=1).contains(&acks) {
-            Some(Error::InvalidRequiredAcks)
-        } else if is_transactional {
-            Some(Error::TransactionalIdAuthorizationFailed)
-        } else if self.refuses_additions {
-            Some(Error::KafkaStorageError)
-        } else {
-            None
-        };
-        let mut draft = Draft::of(Work::Taken);
-        let mut answers = Vec::with_capacity(topics.len());
-        for (t, topic) in topics.into_iter().enumerate() {
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for (p, part) in topic.partitions.into_iter().enumerate() {
-                let place = match refusal {
-                    Some(error) => Err(error),
-                    None => led_partition(cx, &topic.topic, part.index),
-                };
-                let result = match (place, part.batch) {
-                    (Ok((shard, partition, _)), Ok(batch)) => {
-                        draft.unit(shard, (t, p), Command::Append { partition, batch });
-                        Err(UNANSWERED)
-                    }
-                    (Err(error), _) | (_, Err(error)) => Err(error),
-                };
-                let index = part.index;
-                partitions.push(Produced { index, result });
-            }
-            let topic = topic.topic;
-            answers.push(ByTopic { topic, partitions });
+/// Each batch is a unit. All acknowledgements mean the same: a majority has it.
+pub fn produce(
+    cx: &Context<'_>,
+    is_transactional: bool,
+    acks: i16,
+    topics: Vec<ByTopic<ProducePartition>>,
+) -> Draft {
+    let refusal = if !(-1..=1).contains(&acks) {
+        Some(Error::InvalidRequiredAcks)
+    } else if is_transactional {
+        Some(Error::TransactionalIdAuthorizationFailed)
+    } else {
+        None
+    };
+    let mut draft = Draft::of(Work::Taken);
+    let mut answers = Vec::with_capacity(topics.len());
+    for (t, topic) in topics.into_iter().enumerate() {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for (p, part) in topic.partitions.into_iter().enumerate() {
+            let place = match refusal {
+                Some(error) => Err(error),
+                None => led_partition(cx, &topic.topic, part.index),
+            };
+            let result = match (place, part.batch) {
+                (Ok((shard, ..)), _) if cx.full.contains(&shard) => Err(Error::KafkaStorageError),
+                (Ok((shard, partition, _)), Ok(batch)) => {
+                    draft.unit(shard, (t, p), Command::Append { partition, batch });
+                    Err(UNANSWERED)
+                }
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
+            let index = part.index;
+            partitions.push(Produced { index, result });
         }
-        let reply = Reply::Produce(answers);
-        draft.work = match acks {
-            0 => Work::Silent(reply),
-            _ => Work::Reply(reply),
-        };
-        draft
+        let topic = topic.topic;
+        answers.push(ByTopic { topic, partitions });
     }
+    let reply = Reply::Produce(answers);
+    draft.work = match acks {
+        0 => Work::Silent(reply),
+        _ => Work::Reply(reply),
+    };
+    draft
 }
 
 /// When a fetch is answered whatever there is, monotonic microseconds.

@@ -25,7 +25,7 @@ impl Kafka {
         may_create: bool,
     ) -> Draft {
         let mut missing: Vec<String> = Vec::new();
-        if may_create && self.auto_create && !self.refuses_additions {
+        if may_create && self.auto_create && !cx.full.contains(&TREE_SHARD) {
             let is_new = |name: &String| {
                 is_topic_name(name) && cx.registry().is_some_and(|r| r.topic(name).is_none())
             };
@@ -148,7 +148,7 @@ impl Kafka {
         topic: NewTopic,
         validate_only: bool,
     ) -> Outcome<RegistryCommand> {
-        if self.refuses_additions {
+        if cx.full.contains(&TREE_SHARD) {
             return Err(Error::KafkaStorageError);
         }
         if topic.is_assigned {
