@@ -31,6 +31,8 @@ pub struct Data {
     pub topics: Topics,
     /// Which topics there are; only the tree shard's is ever used.
     pub registry: Registry,
+    /// Empty between units; kept for its room.
+    cache_outputs: Vec<cache::Output>,
     /// Which chapter the snapshot under way is at.
     cut: Option<Chapter>,
 }
@@ -175,9 +177,8 @@ impl ShardMachine {
                         out.extend(outputs.into_iter().map(ShardOutput::Coordination));
                     }
                     DataUnit::Cache(unit) => {
-                        let mut outputs = Vec::new();
-                        m.cache.apply_unit(stamp, unit, &mut outputs)?;
-                        out.extend(outputs.into_iter().map(ShardOutput::Cache));
+                        m.cache.apply_unit(stamp, unit, &mut m.cache_outputs)?;
+                        out.extend(m.cache_outputs.drain(..).map(ShardOutput::Cache));
                     }
                     DataUnit::Topics(unit) => {
                         let mut outputs = Vec::new();

@@ -131,6 +131,8 @@ pub struct Shard {
     backlog: Backlog,
     /// The journal's, as of the last look.
     durable: Position,
+    /// Empty between units; kept for its room.
+    outputs: Vec<ShardOutput>,
     last_role: Option<(replication::raft::Role, Option<ReplicaId>, Term)>,
     events: VecDeque<ShardEvent>,
 }
@@ -197,6 +199,7 @@ impl Shard {
             tickets: BTreeMap::new(),
             backlog: Backlog::default(),
             durable: Position::default(),
+            outputs: Vec::new(),
             last_role: None,
             events: VecDeque::new(),
         }

@@ -77,13 +77,13 @@ impl Shard {
             };
             let stamp = current.stamp;
             current.stamp.seed = stamp.seed.wrapping_add(1);
-            let mut outputs = Vec::new();
-            if let Err(fault) = self.machine.apply(stamp, &unit, &mut outputs) {
+            if let Err(fault) = self.machine.apply(stamp, &unit, &mut self.outputs) {
+                self.outputs.clear();
                 self.silence(fault.to_string());
                 return true;
             }
             self.events
-                .extend(outputs.into_iter().map(ShardEvent::Output));
+                .extend(self.outputs.drain(..).map(ShardEvent::Output));
             return true;
         }
         let durable = self.durable;
