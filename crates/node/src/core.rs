@@ -70,6 +70,8 @@ pub struct CoreConfig {
     pub pools: Vec<PoolSpec>,
     /// Of which of them cache keys are.
     pub cache_pool: String,
+    /// The machine version that this build can apply; another one only in tests.
+    pub machine_version: u16,
     /// Where clients reach this node, by protocol: `host:port`, told to those who ask where keys lie.
     pub listeners: BTreeMap<FrontEnd, String>,
     /// Whether every client of the cache is sent to the node that leads a key's shard, as in Redis' cluster
@@ -102,6 +104,7 @@ impl Default for CoreConfig {
             session_timeout_ms: (1_000, 600_000),
             pools: vec![PoolSpec::main(1)],
             cache_pool: "main".into(),
+            machine_version: shard::MACHINE_VERSION,
             listeners: BTreeMap::new(),
             cache_redirects: false,
             topics_auto_create: true,

@@ -166,11 +166,13 @@ pub enum Frame {
         /// What.
         message: Bytes,
     },
-    /// Where clients reach the sender, by the key of each protocol.
-    Listeners {
+    /// What others should know of the sender.
+    About {
         /// The sender.
         from: NodeId,
-        /// `host:port`.
+        /// The machine version that it can apply.
+        machine_version: u16,
+        /// Where clients reach it, by the key of each protocol: `host:port`.
         addresses: BTreeMap<String, String>,
     },
     /// Between cores of one node: the catalog as of an applied index.
@@ -299,8 +301,13 @@ impl Frame {
             Self::Publish { channel, message } => {
                 w.u8(18).bytes(channel).bytes(message);
             }
-            Self::Listeners { from, addresses } => {
-                w.u8(19).u64(from.0).u32(addresses.len() as u32);
+            Self::About {
+                from,
+                machine_version,
+                addresses,
+            } => {
+                w.u8(19).u64(from.0).u16(*machine_version);
+                w.u32(addresses.len() as u32);
                 for (front, address) in addresses {
                     w.str(front).str(address);
                 }
@@ -423,8 +430,9 @@ impl Frame {
                 channel: Bytes::copy_from_slice(r.bytes()?),
                 message: Bytes::copy_from_slice(r.bytes()?),
             },
-            19 => Self::Listeners {
+            19 => Self::About {
                 from: NodeId(r.u64()?),
+                machine_version: r.u16()?,
                 addresses: (0..r.count(8)?)
                     .map(|_| Ok((r.str()?.to_owned(), r.str()?.to_owned())))
                     .collect::<Result<_, DecodeError>>()?,
@@ -474,7 +482,7 @@ impl Frame {
             | Self::Probe { .. }
             | Self::Probed { .. } => Some(catalog::META_SHARD),
             Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
-            Self::Publish { .. } | Self::Listeners { .. } => None,
+            Self::Publish { .. } | Self::About { .. } => None,
         }
     }
 
@@ -603,8 +611,9 @@ mod tests {
                 channel: Bytes::from_static(b"news"),
                 message: Bytes::from_static(b"m"),
             },
-            Frame::Listeners {
+            Frame::About {
                 from: NodeId(1),
+                machine_version: 2,
                 addresses: BTreeMap::from([("redis".to_owned(), text())]),
             },
             Frame::Catalog {

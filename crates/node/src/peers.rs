@@ -26,7 +26,7 @@ pub struct Peers {
     /// Whose clock is where, by node.
     pub clocks: ClockOffsets,
     unreachable: BTreeMap<NodeId, bool>,
-    listeners: BTreeMap<NodeId, BTreeMap<String, String>>,
+    about: BTreeMap<NodeId, (u16, BTreeMap<String, String>)>,
 }
 
 impl Peers {
@@ -66,22 +66,32 @@ impl Peers {
         }
     }
 
-    /// A node says where clients reach it.
-    pub fn set_listeners(&mut self, node: NodeId, addresses: &BTreeMap<String, String>) {
+    /// A node says which machine version it can apply, and where clients reach it.
+    pub fn set_about(
+        &mut self,
+        node: NodeId,
+        machine_version: u16,
+        addresses: BTreeMap<String, String>,
+    ) {
         if self.known.contains_key(&node) {
-            self.listeners.insert(node, addresses.clone());
+            self.about.insert(node, (machine_version, addresses));
         }
+    }
+
+    /// The machine version that a node can apply, once it has said so.
+    pub fn machine_version(&self, node: NodeId) -> Option<u16> {
+        self.about.get(&node).map(|(version, _)| *version)
     }
 
     /// Where clients of a protocol reach a node.
     pub fn listener(&self, node: NodeId, front: FrontEnd) -> Option<&String> {
-        self.listeners.get(&node)?.get(front.key())
+        self.about.get(&node)?.1.get(front.key())
     }
 
     /// A node is no member any more.
     pub fn forget(&mut self, node: NodeId) {
         self.known.remove(&node);
-        self.listeners.remove(&node);
+        self.about.remove(&node);
         self.detector.forget(node.0);
         self.clocks.forget(node.0);
         self.unreachable.remove(&node);

@@ -61,6 +61,7 @@ impl Core {
                 heartbeat_ticks: self.config.heartbeat_ticks,
                 ..GroupConfig::default()
             },
+            machine_version: self.config.machine_version,
             snapshot_log_bytes: self.config.snapshot_log_bytes,
             snapshot_chunk_bytes: self.config.snapshot_chunk_bytes,
         }

@@ -101,16 +101,23 @@ impl Core {
         let silent = self.peers.newly_silent(&others, now, interval_us);
         if now.mono_us >= self.timers.listeners_us {
             self.timers.listeners_us = now.mono_us + LISTENERS_US;
-            let frame = Frame::Listeners {
+            let frame = Frame::About {
                 from: self.me.node,
+                machine_version: self.config.machine_version,
                 addresses: (self.config.listeners.iter())
                     .map(|(front, address)| (front.key().to_owned(), address.clone()))
                     .collect(),
             };
-            for node in &others {
-                for shard in self.front_shards() {
-                    self.send_to_shard(*node, shard, &frame);
-                }
+            // Once to each core of each node.
+            let shards = self.catalog.shards.keys();
+            let places = shards.flat_map(|shard| {
+                let peers = &self.peers;
+                others
+                    .iter()
+                    .filter_map(move |node| peers.endpoint(*node, *shard))
+            });
+            for to in places.collect::<BTreeSet<Endpoint>>() {
+                self.send(to, &frame);
             }
         }
         if silent.is_empty() {
@@ -242,11 +249,34 @@ impl Core {
         }
         self.report();
         for id in self.replicas.ids() {
+            self.raise_version(id);
             self.reconcile_shard(id);
             self.ask_whether_gone(id);
         }
         if self.leads_meta() {
             self.lead_meta();
+        }
+    }
+
+    /// As a shard's leader: raises its machine version to what all of its members can apply.
+    fn raise_version(&mut self, id: ShardId) {
+        let Some(shard) = self.replicas.get(id).filter(|s| s.is_leader()) else {
+            return;
+        };
+        let members = shard.group().map(|group| &group.membership().replicas);
+        let known = members.into_iter().flat_map(|all| all.values()).map(|r| {
+            match r.node == self.me.node {
+                true => Some(self.config.machine_version),
+                false => self.peers.machine_version(r.node),
+            }
+        });
+        let supported = known.min().flatten().unwrap_or(0);
+        let name = self.label(id);
+        if let Some(shard) = self.replicas.get_mut(id)
+            && shard.raise_version(supported)
+        {
+            let message = format!("raises {name} to machine version {supported}");
+            self.log(Level::Info, message);
         }
     }
 
@@ -389,14 +419,6 @@ impl Core {
             self.holds(*shard) && self.catalog.shards.get(shard).is_some_and(wanted)
         };
         first && (pool.shards().filter(here)).all(|shard| self.caught_up.contains(&shard))
-    }
-
-    /// The shards whose cores have front ends: one of each protocol on a node.
-    pub(crate) fn front_shards(&self) -> BTreeSet<ShardId> {
-        let pools = [self.catalog.cache_pool.as_str(), kafka::POOL];
-        let found = (pools.into_iter()).filter_map(|name| self.catalog.pools.get(name));
-        let first = found.filter_map(|pool| pool.shards().next());
-        first.chain([TREE_SHARD]).collect()
     }
 
     /// The leader of a shard removes keys whose time ran out.
@@ -596,7 +618,11 @@ impl Core {
                     front.handle_published(cx, &channel, &message);
                 });
             }
-            Frame::Listeners { from, addresses } => self.peers.set_listeners(from, &addresses),
+            Frame::About {
+                from,
+                machine_version,
+                addresses,
+            } => self.peers.set_about(from, machine_version, addresses),
             Frame::Probe { address } => self.probed_by(address),
             Frame::Probed { address, fresh } => {
                 self.probe_answered(now, address, fresh && their_cluster == ClusterId(0));

@@ -8,8 +8,10 @@ pub mod machine;
 pub mod membership;
 pub mod shard;
 pub mod snapshot;
+pub mod version;
 
 pub use entry::Batch;
 pub use machine::{Data, DataUnit, ShardMachine, ShardOutput};
 pub use membership::next_changes;
 pub use shard::{Shard, ShardConfig, ShardEvent, SnapshotPiece};
+pub use version::{FIRST_VERSION, MACHINE_VERSION};

@@ -11,6 +11,7 @@ mod transfer;
 use crate::entry::Batch;
 use crate::machine::{ShardMachine, ShardOutput};
 use crate::snapshot::Restorer;
+use crate::version::FIRST_VERSION;
 use apply::Backlog;
 use barriers::Barriers;
 use base::planted::{Bug, planted};
@@ -28,6 +29,8 @@ use transfer::{Loading, Receiving, Retired, SnapshotFile, Taking, Waiting};
 pub struct ShardConfig {
     /// Of its group.
     pub group: GroupConfig,
+    /// The machine version that this build can apply: [`crate::MACHINE_VERSION`].
+    pub machine_version: u16,
     /// Snapshot when the log since the last one exceeds this and the state's own size, in bytes.
     pub snapshot_log_bytes: u64,
     /// A snapshot is written in chunks of about this many bytes, one a turn.
@@ -108,6 +111,8 @@ pub struct Shard {
     rng: Rng,
     phase: Phase,
     machine: ShardMachine,
+    /// The shard's machine version, as far as applied here.
+    version: u16,
     applied: (LogIndex, Term),
     pending_units: VecDeque<Bytes>,
     pending_bytes: usize,
@@ -179,6 +184,7 @@ impl Shard {
             rng,
             phase,
             machine: ShardMachine::empty(id),
+            version: FIRST_VERSION,
             applied: (0, 0),
             pending_units: VecDeque::new(),
             pending_bytes: 0,
@@ -314,7 +320,7 @@ impl Shard {
         shard.log_bytes_since_snapshot = log_bytes;
         if mark.index > 1 {
             shard.phase = Phase::Loading(Box::new(Loading {
-                restorer: Restorer::new(id),
+                restorer: Restorer::new(id, shard.config.machine_version),
                 offset: 0,
                 log,
                 index: mark.index,
@@ -409,6 +415,16 @@ impl Shard {
     /// Whether a single copy acknowledges before its journal is durable.
     pub fn set_lazy(&mut self, is_lazy: bool) {
         self.is_lazy = is_lazy;
+    }
+
+    /// The shard's machine version, as far as applied here.
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// As the leader: raises the shard's machine version, which all of its members must support.
+    pub fn raise_version(&mut self, version: u16) -> bool {
+        version > self.version && self.propose(crate::version::raise(version))
     }
 
     /// Takes a snapshot soon, if there is anything new since the last.

@@ -22,6 +22,8 @@ pub struct Header {
     pub index: LogIndex,
     /// Its term.
     pub term: Term,
+    /// The machine version there.
+    pub version: u16,
     /// Members at the cut.
     pub membership: Membership,
 }
@@ -49,7 +51,7 @@ impl Record {
         let kind = match self {
             Self::Header(h) => {
                 w.u32(MAGIC).u8(VERSION).u64(h.shard.0);
-                w.u64(h.index).u64(h.term);
+                w.u64(h.index).u64(h.term).u16(h.version);
                 h.membership.encode(&mut w);
                 1
             }
@@ -80,6 +82,7 @@ impl Record {
                     shard: ShardId(r.u64()?),
                     index: r.u64()?,
                     term: r.u64()?,
+                    version: r.u16()?,
                     membership: Membership::decode(&mut r)?,
                 })
             }
@@ -151,6 +154,8 @@ impl RecordReader {
 #[derive(Debug)]
 pub struct Restorer {
     shard: ShardId,
+    /// Machine versions up to this can be restored.
+    known: u16,
     reader: RecordReader,
     machine: crate::ShardMachine,
     header: Option<Header>,
@@ -160,9 +165,10 @@ pub struct Restorer {
 
 impl Restorer {
     /// Nothing fed yet.
-    pub fn new(shard: ShardId) -> Self {
+    pub fn new(shard: ShardId, known: u16) -> Self {
         Self {
             shard,
+            known,
             reader: RecordReader::default(),
             machine: crate::ShardMachine::empty(shard),
             header: None,
@@ -179,6 +185,9 @@ impl Restorer {
                 return Err("a snapshot has records behind its end".into());
             }
             match (record, &self.header) {
+                (Record::Header(h), None) if h.version > self.known => {
+                    return Err(crate::version::unknown(h.version, self.known));
+                }
                 (Record::Header(h), None) if h.shard == self.shard => self.header = Some(h),
                 (Record::Chunk(bytes), Some(_)) => {
                     self.machine.restore(&bytes)?;
@@ -225,6 +234,7 @@ mod tests {
             shard: META_SHARD,
             index: 5,
             term: 2,
+            version: 1,
             membership: Membership::single(replication::raft::Replica {
                 id: ReplicaId(1),
                 node: NodeId(1),
@@ -247,7 +257,7 @@ mod tests {
     fn file_fed_in_any_pieces_restores() {
         let file = file();
         for size in [1, 7, file.len()] {
-            let mut restorer = Restorer::new(META_SHARD);
+            let mut restorer = Restorer::new(META_SHARD, 1);
             for piece in file.chunks(size) {
                 restorer.feed(piece).unwrap();
             }
@@ -257,17 +267,23 @@ mod tests {
     }
 
     #[test]
+    fn snapshot_of_a_later_machine_version_is_refused_in_words() {
+        let refused = Restorer::new(META_SHARD, 0).feed(&file()).unwrap_err();
+        assert!(refused.contains("upgrade this node"), "{refused}");
+    }
+
+    #[test]
     fn any_flipped_bit_or_cut_is_refused() {
         let file = file();
         for at in 0..file.len() {
             for bit in 0..8 {
                 let mut bad = file.clone();
                 bad[at] ^= 1 << bit;
-                let mut restorer = Restorer::new(META_SHARD);
+                let mut restorer = Restorer::new(META_SHARD, 1);
                 let fed = restorer.feed(&bad);
                 assert!(fed.is_err() || restorer.finish().is_err(), "byte {at}");
             }
-            let mut restorer = Restorer::new(META_SHARD);
+            let mut restorer = Restorer::new(META_SHARD, 1);
             restorer.feed(&file[..at]).unwrap();
             assert!(restorer.finish().is_err());
         }

@@ -2,6 +2,7 @@
 
 use super::{Shard, ShardEvent};
 use crate::entry::Batch;
+use crate::version;
 use base::{ApplyFault, LogIndex, Stamp, Term};
 use bytes::Bytes;
 use journal::{Frame, Journal, Position};
@@ -77,6 +78,15 @@ impl Shard {
             };
             let stamp = current.stamp;
             current.stamp.seed = stamp.seed.wrapping_add(1);
+            if let Some(version) = version::raised(&unit) {
+                let known = self.config.machine_version;
+                if version > known {
+                    self.silence(version::unknown(version, known));
+                } else {
+                    self.version = self.version.max(version);
+                }
+                return true;
+            }
             if let Err(fault) = self.machine.apply(stamp, &unit, &mut self.outputs) {
                 self.outputs.clear();
                 self.silence(fault.to_string());

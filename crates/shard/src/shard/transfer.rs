@@ -66,7 +66,8 @@ pub(super) struct Receiving {
     pub(super) asked_us: u64,
     pub(super) asks: u32,
     pub(super) storing: bool,
-    pub(super) installed_machine: Option<ShardMachine>,
+    /// With its machine version.
+    pub(super) installed_machine: Option<(ShardMachine, u16)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,7 +115,7 @@ impl Shard {
                 self.receiving = Some(Box::new(Receiving {
                     message,
                     at_cut,
-                    restorer: Restorer::new(self.id),
+                    restorer: Restorer::new(self.id, self.config.machine_version),
                     offset: 0,
                     total,
                     asked_us: 0,
@@ -184,10 +185,10 @@ impl Shard {
             self.fetch(now);
             return;
         }
-        let restorer = std::mem::replace(&mut r.restorer, Restorer::new(self.id));
+        let restorer = std::mem::replace(&mut r.restorer, Restorer::new(self.id, 0));
         match restorer.finish() {
-            Ok((machine, _)) => {
-                r.installed_machine = Some(machine);
+            Ok((machine, header)) => {
+                r.installed_machine = Some((machine, header.version));
                 r.storing = true;
                 self.sync(file, Waiting::ReceiveSync, journal);
             }
@@ -421,6 +422,7 @@ impl Shard {
         match loading.restorer.finish() {
             Ok((machine, header)) if header.index == loading.index => {
                 self.machine = machine;
+                self.version = header.version;
                 let at = (header.index, header.term);
                 self.snapshot = Some(SnapshotFile {
                     index: header.index,
@@ -474,6 +476,7 @@ impl Shard {
             shard: self.id,
             index: self.applied.0,
             term: self.applied.1,
+            version: self.version,
             membership,
         };
         let digest = self.machine.digest();
@@ -575,12 +578,14 @@ impl Shard {
     /// Raft took the received snapshot: its state becomes ours.
     pub(super) fn install(&mut self, now: Now, index: LogIndex, term: Term, journal: &mut Journal) {
         let received = self.receiving.take();
-        let Some((machine, bytes)) = received.and_then(|r| Some((r.installed_machine?, r.offset)))
+        let Some(((machine, version), bytes)) =
+            received.and_then(|r| Some((r.installed_machine?, r.offset)))
         else {
             self.silence("raft installed a snapshot that was not received".into());
             return;
         };
         self.machine = machine;
+        self.version = version;
         self.backlog.clear();
         self.applied = (index, term);
         self.digests.clear();

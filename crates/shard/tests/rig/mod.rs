@@ -119,8 +119,14 @@ pub struct Node {
 }
 
 fn config() -> ShardConfig {
+    config_of(shard::MACHINE_VERSION)
+}
+
+/// Of a build that can apply this machine version.
+fn config_of(machine_version: u16) -> ShardConfig {
     ShardConfig {
         group: GroupConfig::default(),
+        machine_version,
         snapshot_log_bytes: u64::MAX,
         snapshot_chunk_bytes: 256 << 10,
     }
@@ -157,8 +163,14 @@ impl Node {
 
     /// The first replica of a new shard.
     pub fn bootstrap(id: u64) -> Self {
+        Self::bootstrap_with(id, shard::MACHINE_VERSION)
+    }
+
+    /// The first replica, of a build that can apply this machine version.
+    pub fn bootstrap_with(id: u64, version: u16) -> Self {
         let mut journal = fresh_journal();
-        let shard = Shard::bootstrap(SHARD, place(id), config(), Rng::new(id), &mut journal);
+        let (config, rng) = (config_of(version), Rng::new(id));
+        let shard = Shard::bootstrap(SHARD, place(id), config, rng, &mut journal);
         Self::with(shard, journal, Disk::default())
     }
 
@@ -171,6 +183,10 @@ impl Node {
 
     /// What a disk holds, taken up.
     pub fn recover(disk: Disk) -> Self {
+        Self::recover_with(disk, shard::MACHINE_VERSION)
+    }
+
+    fn recover_with(disk: Disk, version: u16) -> Self {
         let mut recovery = Recovery::new();
         for (file, content) in &disk.files {
             if let FileId::Segment(number) = file {
@@ -180,7 +196,8 @@ impl Node {
         let mut recovered = recovery.finish();
         let mut journal = Journal::new(&recovered, JournalConfig::default());
         let found = recovered.shards.remove(&SHARD).expect("the journal has it");
-        let shard = Shard::recover(SHARD, found, config(), Rng::new(99), &mut journal);
+        let config = config_of(version);
+        let shard = Shard::recover(SHARD, found, config, Rng::new(99), &mut journal);
         Self::with(shard, journal, disk)
     }
 
@@ -188,6 +205,12 @@ impl Node {
     pub fn restart(mut self) -> Self {
         self.disk.crash();
         Self::recover(self.disk)
+    }
+
+    /// The same, by a build that can apply this machine version.
+    pub fn restart_with(mut self, version: u16) -> Self {
+        self.disk.crash();
+        Self::recover_with(self.disk, version)
     }
 
     /// One turn of the core. False when there was nothing left to do.
