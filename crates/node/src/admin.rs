@@ -204,6 +204,8 @@ pub struct MemberStatus {
 /// A replica on this core.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ShardStatus {
+    /// The machine version of its log's commands.
+    pub machine_version: u16,
     /// As `meta`, `tree` or `main/0`.
     pub name: String,
     /// The pool it belongs to.

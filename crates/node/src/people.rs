@@ -285,6 +285,7 @@ impl Core {
             role: "loading".into(),
             applied: shard.applied(),
             snapshot: shard.snapshot_index(),
+            machine_version: shard.version(),
             ..ShardStatus::default()
         };
         if let Some(fault) = shard.fault() {

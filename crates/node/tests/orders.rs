@@ -189,6 +189,34 @@ fn snapshot_ordered_is_what_a_restart_begins_with() {
 }
 
 #[test]
+fn machine_version_rises_once_the_last_member_is_upgraded() {
+    let mut house = House::serving(3, 1);
+    create(&mut house, 0, "/a");
+    let versions = |house: &mut House| -> Vec<u16> {
+        let all = (0..3).flat_map(|m| house.status(m, 0).shards);
+        all.map(|shard| shard.machine_version).collect()
+    };
+    for m in 0..3 {
+        assert_eq!(versions(&mut house), [1; 9], "before {m} is upgraded");
+        house.kill(m);
+        house.machines[m].version = 2;
+        house.boot(m);
+        house.until_all_serve();
+        house.run(if m < 2 { 2_000 } else { 0 });
+    }
+    house.run_until("all shards have risen", |h| versions(h) == [2; 9]);
+    create(&mut house, 1, "/b");
+    // Who cannot follow any more says so, and the others go on.
+    house.kill(2);
+    house.machines[2].version = 1;
+    house.boot(2);
+    house.run(500);
+    let fault = house.status(2, 0).shards[0].fault.clone();
+    assert!(fault.contains("upgrade this node"), "{fault}");
+    create(&mut house, 0, "/c");
+}
+
+#[test]
 fn orders_that_name_nothing_are_refused_in_words() {
     let mut house = House::serving(1, 1);
     let shard = "forest".to_owned();

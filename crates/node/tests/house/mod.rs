@@ -20,6 +20,8 @@ pub type Disk = BTreeMap<FileId, Vec<u8>>;
 
 /// One machine: a data directory, and the node that runs on it.
 pub struct Machine {
+    /// The machine version that its build can apply.
+    pub version: u16,
     pub address: String,
     pub members: Vec<String>,
     pub cores: u16,
@@ -40,6 +42,7 @@ impl Machine {
         Self {
             address,
             members,
+            version: 1,
             cores: 1,
             disks: vec![Disk::default(); usize::from(lanes)],
             node: NodeId(0),
@@ -133,6 +136,7 @@ impl House {
                 lanes: machine.disks.len() as u16,
                 address: machine.address.clone(),
                 initial_members: machine.members.clone(),
+                machine_version: machine.version,
                 node: machine.node,
                 seed: number.wrapping_mul(0x9E37_79B9_7F4A_7C15),
                 ..CoreConfig::default()
