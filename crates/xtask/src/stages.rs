@@ -40,7 +40,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "lab",
-        budget_s: 120,
+        budget_s: 180,
         run: lab_cluster_seeds,
     },
     Stage {
@@ -321,6 +321,7 @@ fn clients_redis(plan: &Plan) -> Result<Tests, String> {
         "tests/python/test_redis.py",
         "tests/python/test_redis_wire.py",
         "tests/python/test_redis_cluster.py",
+        "tests/python/test_redis_pools.py",
     ];
     for program in ["redis-cli", "redis-benchmark"] {
         if !process::present(program, "--version") {
