@@ -4,6 +4,7 @@
 //! Nothing here knows about sockets, files, threads or clocks.
 
 pub mod codec;
+pub mod frames;
 pub mod ids;
 pub mod machine;
 pub mod map;

@@ -3,9 +3,9 @@
 use crate::api::{Header, decode_header};
 use crate::decode;
 use crate::error::ProtocolError;
-use crate::frame::Frames;
 use crate::request::Request;
 use crate::shape;
+use base::frames::Frames;
 use bytes::Bytes;
 
 /// Bounds of one connection.
@@ -69,7 +69,8 @@ impl Connection {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let polled = self.frames.next().and_then(|frame| match frame {
+        let frame = self.frames.poll().map_err(ProtocolError::from);
+        let polled = frame.and_then(|frame| match frame {
             Some(frame) => decode_frame(&frame).map(Some),
             None => Ok(None),
         });

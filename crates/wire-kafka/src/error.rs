@@ -1,5 +1,6 @@
 //! Error numbers, and why a connection cannot go on.
 
+use base::frames::LengthError;
 use messaging::ErrorCode;
 use std::fmt;
 
@@ -81,6 +82,21 @@ impl fmt::Display for ProtocolError {
 }
 
 impl std::error::Error for ProtocolError {}
+
+impl From<LengthError> for ProtocolError {
+    fn from(error: LengthError) -> Self {
+        match error {
+            LengthError::NegativeLength { length } => Self::NegativeLength { length },
+            LengthError::TooLong {
+                length,
+                frame_bytes_max,
+            } => Self::TooLong {
+                length,
+                frame_bytes_max,
+            },
+        }
+    }
+}
 
 /// Kafka's error for one of a machine's.
 pub fn error_of(code: ErrorCode) -> Error {

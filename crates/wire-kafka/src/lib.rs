@@ -19,7 +19,6 @@ pub mod api;
 pub mod connection;
 mod decode;
 mod error;
-mod frame;
 pub mod records;
 pub mod reply;
 pub mod request;

@@ -1,12 +1,12 @@
 //! The server's side of one connection: bytes to requests.
 
 use crate::error::ProtocolError;
-use crate::frame::Frames;
 use crate::jute::In;
 use crate::opcode;
 use crate::request::{
     ConnectRequest, FourLetterWord, Incoming, Limits, Request, WatchKind, WriteShape,
 };
+use base::frames::Frames;
 use base::{DecodeError, SessionId};
 use bytes::Bytes;
 use coordination::{CreateMode, ErrorCode, Query, TreeOp};
@@ -78,7 +78,7 @@ impl Connection {
             self.frames.clear();
             return Ok(Some(Incoming::Word(word)));
         }
-        let Some(frame) = self.frames.next()? else {
+        let Some(frame) = self.frames.poll()? else {
             return Ok(None);
         };
         let connect = decode_connect(&frame).map_err(ProtocolError::Connect)?;
@@ -87,7 +87,7 @@ impl Connection {
     }
 
     fn poll_request(&mut self) -> Result<Option<Incoming>, ProtocolError> {
-        let Some(frame) = self.frames.next()? else {
+        let Some(frame) = self.frames.poll()? else {
             return Ok(None);
         };
         let mut body = In::new(&frame);

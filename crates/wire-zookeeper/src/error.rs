@@ -1,6 +1,7 @@
 //! Error numbers, and why a connection cannot go on.
 
 use base::DecodeError;
+use base::frames::LengthError;
 use coordination::ErrorCode;
 use std::fmt;
 
@@ -51,6 +52,21 @@ impl fmt::Display for ProtocolError {
 }
 
 impl std::error::Error for ProtocolError {}
+
+impl From<LengthError> for ProtocolError {
+    fn from(error: LengthError) -> Self {
+        match error {
+            LengthError::NegativeLength { length } => Self::NegativeLength { length },
+            LengthError::TooLong {
+                length,
+                frame_bytes_max,
+            } => Self::TooLong {
+                length,
+                frame_bytes_max,
+            },
+        }
+    }
+}
 
 /// The protocol's number of an error; success is 0.
 pub fn error_number(error: ErrorCode) -> i32 {

@@ -13,7 +13,6 @@ pub mod client;
 pub mod connection;
 mod digest;
 mod error;
-mod frame;
 mod jute;
 pub mod opcode;
 pub mod reply;

@@ -1,9 +1,9 @@
 //! Bytes to responses.
 
 use crate::error::ProtocolError;
-use crate::frame::Frames;
 use crate::jute::In;
 use crate::opcode;
+use base::frames::Frames;
 use base::{DecodeError, SessionId};
 use bytes::Bytes;
 
@@ -91,7 +91,7 @@ impl Decoder {
     }
 
     fn decode_next(&mut self) -> Result<Option<Response>, ProtocolError> {
-        let Some(frame) = self.frames.next()? else {
+        let Some(frame) = self.frames.poll()? else {
             return Ok(None);
         };
         if !self.connected {

@@ -3,11 +3,28 @@
 //! Whole frames are slices of the input as it came; only a frame that is split between inputs is copied,
 //! into a buffer that grows with what arrives and never with what is announced.
 
-use crate::error::ProtocolError;
 use bytes::{Buf, Bytes, BytesMut};
 
 const LENGTH_BYTES: usize = 4;
 
+/// A length that no frame has: the stream cannot be read further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LengthError {
+    /// A frame announced a negative length.
+    NegativeLength {
+        /// The length.
+        length: i32,
+    },
+    /// A frame announced a length beyond the cap.
+    TooLong {
+        /// The length.
+        length: i32,
+        /// The cap.
+        frame_bytes_max: u32,
+    },
+}
+
+/// The frames of one stream.
 #[derive(Debug)]
 pub struct Frames {
     frame_bytes_max: u32,
@@ -18,6 +35,7 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// Nothing arrived yet; no frame may be longer than this.
     pub fn new(frame_bytes_max: u32) -> Self {
         Self {
             frame_bytes_max,
@@ -43,31 +61,39 @@ impl Frames {
         self.partial.len() + self.input.len()
     }
 
+    /// True when no bytes are held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Forgets what is held.
     pub fn clear(&mut self) {
         self.partial = BytesMut::new();
         self.input = Bytes::new();
     }
 
-    /// The next whole frame, without its length.
-    pub fn next(&mut self) -> Result<Option<Bytes>, ProtocolError> {
-        if !self.partial.is_empty() || self.input.len() < LENGTH_BYTES {
-            self.fill(LENGTH_BYTES);
+    /// The first four bytes, if they are there; takes nothing.
+    pub fn peek_length(&mut self) -> Option<[u8; LENGTH_BYTES]> {
+        if self.partial.is_empty()
+            && let Some(head) = self.input.first_chunk()
+        {
+            return Some(*head);
         }
-        let held = if self.partial.is_empty() {
-            &self.input[..]
-        } else {
-            &self.partial[..]
-        };
-        let Some(head) = held.first_chunk() else {
+        self.fill(LENGTH_BYTES);
+        self.partial.first_chunk().copied()
+    }
+
+    /// The next whole frame, without its length.
+    pub fn poll(&mut self) -> Result<Option<Bytes>, LengthError> {
+        let Some(head) = self.peek_length() else {
             return Ok(None);
         };
-        let length = i32::from_be_bytes(*head);
+        let length = i32::from_be_bytes(head);
         let Ok(size) = u32::try_from(length) else {
-            return Err(ProtocolError::NegativeLength { length });
+            return Err(LengthError::NegativeLength { length });
         };
         if size > self.frame_bytes_max {
-            return Err(ProtocolError::TooLong {
+            return Err(LengthError::TooLong {
                 length,
                 frame_bytes_max: self.frame_bytes_max,
             });
