@@ -6,7 +6,7 @@ use crate::sessions::{self, Sessions};
 use crate::tree::restore::TreeRestore;
 use crate::tree::snapshot::{END, FORMAT, NODE};
 pub use crate::tree::snapshot::{HEADER, SESSION};
-use base::{DecodeError, Machine, Reader};
+use base::{DecodeError, Machine, Reader, chunk};
 
 /// What the first record says of the state at the cut.
 #[derive(Clone, Copy, Debug)]
@@ -43,12 +43,6 @@ impl Default for Restore {
 }
 
 impl Restore {
-    /// True for the chunk that a snapshot begins with.
-    pub fn is_first(chunk: &[u8]) -> bool {
-        let mut r = Reader::new(chunk);
-        r.u16().and_then(|_| r.u32()) == Ok(0)
-    }
-
     /// Takes the next chunk.
     pub fn chunk(&mut self, chunk: &[u8]) -> Result<(), String> {
         let number = self.chunks;
@@ -57,26 +51,13 @@ impl Restore {
     }
 
     fn records_of(&mut self, chunk: &[u8]) -> Result<(), String> {
-        let say = |e: DecodeError| e.to_string();
-        let mut r = Reader::new(chunk);
-        let format = r.u16().map_err(say)?;
-        if format != FORMAT {
-            return Err(format!(
-                "its format is {format}, this version reads {FORMAT}; upgrade this node"
-            ));
-        }
-        let number = r.u32().map_err(say)?;
-        if number != self.chunks {
-            return Err(format!(
-                "it says that it is chunk {number}; feed them in order"
-            ));
-        }
+        let mut r = chunk::open(chunk, FORMAT, self.chunks)?;
         if self.ended {
             return Err("the snapshot had ended before it".into());
         }
         self.chunks += 1;
         while !r.is_empty() {
-            let mut record = Reader::new(r.bytes().map_err(say)?);
+            let mut record = Reader::new(r.bytes().map_err(|e| e.to_string())?);
             self.record(&mut record)
                 .and_then(|()| record.finish())
                 .map_err(|e| format!("record {}: {e}", self.records))?;

@@ -574,7 +574,7 @@ impl Machine for Topics {
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {
-        if Restore::is_first(chunk) {
+        if base::chunk::is_first(chunk) {
             self.restoring = None;
         }
         self.restoring.get_or_insert_default().chunk(chunk)

@@ -7,7 +7,7 @@ use crate::log::{Batch, Log};
 use crate::machine::Topics;
 use crate::partition::Partition;
 use crate::snapshot::{BATCH, END, FORMAT, GROUP, HEADER, OFFSET, PARTITION, PRODUCER, SEGMENT};
-use base::{DecodeError, Machine, Reader};
+use base::{DecodeError, Machine, Reader, chunk};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -44,12 +44,6 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// True for the chunk that a snapshot begins with.
-    pub fn is_first(chunk: &[u8]) -> bool {
-        let mut r = Reader::new(chunk);
-        r.u16().and_then(|_| r.u32()) == Ok(0)
-    }
-
     /// Takes the next chunk.
     pub fn chunk(&mut self, chunk: &[u8]) -> Result<(), String> {
         let number = self.chunks;
@@ -58,26 +52,13 @@ impl Restore {
     }
 
     fn records_of(&mut self, chunk: &[u8]) -> Result<(), String> {
-        let say = |e: DecodeError| e.to_string();
-        let mut r = Reader::new(chunk);
-        let format = r.u16().map_err(say)?;
-        if format != FORMAT {
-            return Err(format!(
-                "its format is {format}, this version reads {FORMAT}; upgrade this node"
-            ));
-        }
-        let number = r.u32().map_err(say)?;
-        if number != self.chunks {
-            return Err(format!(
-                "it says that it is chunk {number}; feed them in order"
-            ));
-        }
+        let mut r = chunk::open(chunk, FORMAT, self.chunks)?;
         if self.ended {
             return Err("the snapshot had ended before it".into());
         }
         self.chunks += 1;
         while !r.is_empty() {
-            let mut record = Reader::new(r.bytes().map_err(say)?);
+            let mut record = Reader::new(r.bytes().map_err(|e| e.to_string())?);
             self.record(&mut record)
                 .and_then(|()| record.finish())
                 .map_err(|e| format!("record {}: {e}", self.records))?;

@@ -155,7 +155,7 @@ impl Cut {
             return SnapshotPoll::Done;
         }
         let mut w = Writer::new();
-        w.u16(FORMAT).u32(self.chunks);
+        base::chunk::begin(&mut w, FORMAT, self.chunks);
         self.chunks += 1;
         let bytes_max = bytes_max.max(CHUNK_BYTES_MIN);
         while w.len() < bytes_max {

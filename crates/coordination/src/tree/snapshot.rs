@@ -110,7 +110,7 @@ impl Cut {
         }
         let bytes_max = bytes_max.max(CHUNK_BYTES_MIN);
         let mut w = Writer::new();
-        w.u16(FORMAT).u32(self.chunks);
+        base::chunk::begin(&mut w, FORMAT, self.chunks);
         let empty = w.len();
         self.chunks += 1;
         while let Some(mut piece) = self.waiting.pop_front() {

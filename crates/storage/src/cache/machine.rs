@@ -347,7 +347,7 @@ impl Machine for Cache {
     /// The state served stays the old one until [`Machine::finish_restore`] has found the new one whole. A
     /// first chunk begins anew; after an error, so must the caller.
     fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {
-        if Restore::is_first(chunk) {
+        if base::chunk::is_first(chunk) {
             self.restoring = None;
         }
         let result = self.restoring.get_or_insert_default().chunk(chunk);

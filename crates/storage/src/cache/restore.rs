@@ -10,7 +10,7 @@ use super::snapshot::{DATABASE, EMPTIED, END, FORMAT, HEADER, Header, KEY};
 use super::value::End;
 use super::value::{Fields, Held, Kind, List, Members, Sorted, Value};
 use base::slot::SLOTS;
-use base::{DecodeError, Machine, Reader};
+use base::{DecodeError, Machine, Reader, chunk};
 
 /// A machine whose state is still arriving.
 #[derive(Debug, Default)]
@@ -25,12 +25,6 @@ pub struct Restore {
 }
 
 impl Restore {
-    /// True for the chunk that a snapshot begins with.
-    pub fn is_first(chunk: &[u8]) -> bool {
-        let mut r = Reader::new(chunk);
-        r.u16().and_then(|_| r.u32()) == Ok(0)
-    }
-
     /// Takes the next chunk.
     pub fn chunk(&mut self, chunk: &[u8]) -> Result<(), String> {
         let number = self.chunks;
@@ -39,20 +33,7 @@ impl Restore {
     }
 
     fn records_of(&mut self, chunk: &[u8]) -> Result<(), String> {
-        let say = |e: DecodeError| e.to_string();
-        let mut r = Reader::new(chunk);
-        let format = r.u16().map_err(say)?;
-        if format != FORMAT {
-            return Err(format!(
-                "its format is {format}, this version reads {FORMAT}; upgrade this node"
-            ));
-        }
-        let number = r.u32().map_err(say)?;
-        if number != self.chunks {
-            return Err(format!(
-                "it says that it is chunk {number}; feed them in order"
-            ));
-        }
+        let mut r = chunk::open(chunk, FORMAT, self.chunks)?;
         if self.ended {
             return Err("the snapshot had ended before it".into());
         }

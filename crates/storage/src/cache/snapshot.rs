@@ -184,7 +184,7 @@ impl Cut {
             });
         }
         let mut w = Writer::new();
-        w.u16(FORMAT).u32(self.chunks);
+        base::chunk::begin(&mut w, FORMAT, self.chunks);
         self.chunks += 1;
         let mut left = room;
         while left > 0
