@@ -8,11 +8,12 @@ use crate::admin::Counters;
 use crate::event::{Action, Endpoint, Event, FrontEnd, Hello, Level};
 use crate::formation::Formation;
 use crate::frame::Frame;
-use crate::kafka::{self, Kafka};
+use crate::front::Context;
+use crate::kafka::Kafka;
 use crate::lane::Lane;
 use crate::once::Once;
 use crate::peers::{Peers, core_of, lane_of};
-use crate::redis::{self, Redis};
+use crate::redis::Redis;
 use crate::replicas::Replicas;
 use crate::reports::Reports;
 use crate::space::Space;
@@ -326,6 +327,7 @@ impl Core {
                 }
             }
             Event::ClientDrained { client } => {
+                self.with_zookeeper(now, |front, cx| front.handle_drained(cx, client));
                 self.with_redis(now, |front, cx| front.handle_drained(cx, client));
                 self.with_kafka(now, |front, cx| front.handle_drained(cx, client));
             }
@@ -477,12 +479,9 @@ impl Core {
         run(&mut self.zookeeper, &mut cx);
     }
 
-    pub(crate) fn with_redis(
-        &mut self,
-        now: Now,
-        run: impl FnOnce(&mut Redis, &mut redis::Context<'_>),
-    ) {
-        let mut cx = redis::Context {
+    /// The front ends that take a [`Context`], and that.
+    fn fronts(&mut self, now: Now) -> (&mut Redis, &mut Kafka, Context<'_>) {
+        let cx = Context {
             now,
             time_ms: self.stamp_clock.read_ms(now),
             replicas: &self.replicas,
@@ -494,27 +493,17 @@ impl Core {
             actions: &mut self.actions,
             counters: &mut self.counters,
         };
-        run(&mut self.redis, &mut cx);
+        (&mut self.redis, &mut self.kafka, cx)
     }
 
-    pub(crate) fn with_kafka(
-        &mut self,
-        now: Now,
-        run: impl FnOnce(&mut Kafka, &mut kafka::Context<'_>),
-    ) {
-        let mut cx = kafka::Context {
-            now,
-            time_ms: self.stamp_clock.read_ms(now),
-            replicas: &self.replicas,
-            catalog: &self.catalog,
-            router: &self.router,
-            peers: &self.peers,
-            full: &self.space.full,
-            asks: &mut self.asks,
-            actions: &mut self.actions,
-            counters: &mut self.counters,
-        };
-        run(&mut self.kafka, &mut cx);
+    pub(crate) fn with_redis(&mut self, now: Now, run: impl FnOnce(&mut Redis, &mut Context<'_>)) {
+        let (redis, _, mut cx) = self.fronts(now);
+        run(redis, &mut cx);
+    }
+
+    pub(crate) fn with_kafka(&mut self, now: Now, run: impl FnOnce(&mut Kafka, &mut Context<'_>)) {
+        let (_, kafka, mut cx) = self.fronts(now);
+        run(kafka, &mut cx);
     }
 
     /// Tells the front ends that the fate of what was sent to a shard's leader cannot be known here.

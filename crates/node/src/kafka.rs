@@ -21,20 +21,17 @@ mod topics;
 use crate::admin::Counters;
 use crate::core::{Ask, CoreConfig};
 use crate::event::{Action, ClientId, FrontEnd, Level};
-use crate::peers::Peers;
-use crate::replicas::Replicas;
+use crate::front::Context;
 use answers::Answer;
 use base::map::HashMap;
-use base::{CoreAddress, Now, Origin, ShardId};
+use base::{CoreAddress, Origin, ShardId};
 use bytes::Bytes;
-use catalog::Catalog;
 use client::{Client, Pending};
 use draft::{Command, Draft, Work};
 use duties::Duties;
 use messaging::{Output, PartitionId, RegistryOutput, RegistryUnit, Unit};
 pub use places::POOL;
 use records::Fetching;
-use router::Router;
 use shard::{DataUnit, Shard};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire_kafka::{Api, Error, Incoming, Limits, Reply, Request, reply};
@@ -43,35 +40,9 @@ use wire_kafka::{Api, Error, Incoming, Limits, Reply, Request, reply};
 const PENDING_MAX: usize = 1_024;
 /// The same in bytes as they came.
 const PENDING_BYTES_MAX: usize = 32 << 20;
-/// More than this is not sent to a client before it has read it, in bytes; one answer may exceed it.
-const OUT_BYTES_MAX: usize = 1 << 20;
 /// A request that was not answered for this long has met a cluster without a leader; its connection is
 /// closed. Joins and syncs wait for other members, and are not meant.
 const PENDING_MAX_US: u64 = 30_000_000;
-
-/// What the front end needs for a moment.
-pub struct Context<'a> {
-    /// The time.
-    pub now: Now,
-    /// What a leader here would stamp an entry with, Unix milliseconds.
-    pub time_ms: i64,
-    /// The shards that are here.
-    pub replicas: &'a Replicas,
-    /// Pools, shards and members.
-    pub catalog: &'a Catalog,
-    /// Who leads what.
-    pub router: &'a Router,
-    /// The other nodes.
-    pub peers: &'a Peers,
-    /// Shards that take no more data: their disks are nearly full.
-    pub full: &'a BTreeSet<ShardId>,
-    /// Requests to the core, in order.
-    pub asks: &'a mut Vec<Ask>,
-    /// For the host.
-    pub actions: &'a mut VecDeque<Action>,
-    /// Counted.
-    pub counters: &'a mut Counters,
-}
 
 /// Who waits for a unit's answer.
 #[derive(Debug)]
@@ -162,11 +133,7 @@ impl Kafka {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if !client.out.is_empty() {
-            let bytes = Bytes::from(std::mem::take(&mut client.out));
-            actions.push_back(Action::SendClient { client: id, bytes });
-        }
-        actions.push_back(Action::CloseClient { client: id });
+        client.out.close(id, actions);
         self.handle_closed(id);
     }
 
@@ -195,16 +162,15 @@ impl Kafka {
             let Some(client) = self.clients.get_mut(&id) else {
                 return;
             };
-            if client.is_full
-                || client.out.len() > OUT_BYTES_MAX
+            if client.out.is_full()
                 || client.queue.len() >= PENDING_MAX
                 || client.queued_bytes > PENDING_BYTES_MAX
             {
-                return client.pause(true, cx.actions);
+                return client.out.pause(id, true, cx.actions);
             }
             let held = client.wire.buffered_bytes();
             match client.wire.poll() {
-                Ok(None) => return client.pause(false, cx.actions),
+                Ok(None) => return client.out.pause(id, false, cx.actions),
                 Ok(Some(incoming)) => {
                     let bytes = held.saturating_sub(client.wire.buffered_bytes());
                     self.request(cx, id, incoming, bytes);
@@ -394,7 +360,7 @@ impl Kafka {
     /// Answers what waits for nothing more, in order.
     fn serve(&mut self, cx: &mut Context<'_>, id: ClientId) {
         while let Some(client) = self.clients.get_mut(&id) {
-            if client.is_full || client.out.len() > OUT_BYTES_MAX {
+            if client.out.is_full() {
                 return;
             }
             let Some(mut pending) = client.pop_ready() else {
@@ -441,7 +407,7 @@ impl Kafka {
             if pending.header.api != Api::Fetch {
                 cx.counters.note_latency(cx.now, pending.since_us);
             }
-            if let Err(why) = reply::encode(&mut client.out, &pending.header, &answer) {
+            if let Err(why) = reply::encode(&mut client.out.bytes, &pending.header, &answer) {
                 cx.counters.errors += 1;
                 let message = format!("closed a Kafka connection: {why}");
                 let level = Level::Error;
@@ -456,7 +422,7 @@ impl Kafka {
     fn drain(&mut self, cx: &mut Context<'_>, id: ClientId) {
         self.serve(cx, id);
         if let Some(client) = self.clients.get(&id)
-            && (client.paused || client.wire.buffered_bytes() > 0)
+            && (client.out.is_paused() || client.wire.buffered_bytes() > 0)
         {
             self.poll_client(cx, id);
         }
@@ -612,17 +578,10 @@ impl Kafka {
     pub fn flush(&mut self, counters: &mut Counters, actions: &mut VecDeque<Action>) {
         self.open_barriers.clear();
         for id in std::mem::take(&mut self.dirty) {
-            let Some(client) = self.clients.get_mut(&id) else {
-                continue;
-            };
-            if !client.out.is_empty() {
-                if client.out.len() > OUT_BYTES_MAX {
-                    client.is_full = true;
-                    actions.push_back(Action::AwaitDrain { client: id });
-                }
-                counters.bytes_out += client.out.len() as u64;
-                let bytes = Bytes::from(std::mem::take(&mut client.out));
-                actions.push_back(Action::SendClient { client: id, bytes });
+            if let Some(client) = self.clients.get_mut(&id)
+                && !client.out.flush(id, counters, actions)
+            {
+                self.close(id, actions);
             }
         }
     }
@@ -630,7 +589,7 @@ impl Kafka {
     /// A client has read what was sent: what waited for that goes on.
     pub fn handle_drained(&mut self, cx: &mut Context<'_>, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.is_full = false;
+            client.out.handle_drained();
             self.drain(cx, id);
         }
     }

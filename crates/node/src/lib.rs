@@ -1,16 +1,16 @@
 //! The core of a node: a single-threaded sans-IO machine. [`Core::handle`] takes an [`Event`],
 //! [`Core::poll_action`] yields [`Action`]s.
-
 //!
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
 //! (shards and lanes), `formation` (how a node comes to be of a cluster), `reports` (when it may go),
-//! `zookeeper`, `redis` and `kafka` (the front ends), `people` (status and orders), `space` (when a disk is nearly full).
+//! `front`, `zookeeper`, `redis` and `kafka` (the front ends), `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
 pub mod core;
 pub mod event;
 mod formation;
 mod frame;
+mod front;
 pub mod hello;
 mod kafka;
 mod lane;

@@ -18,18 +18,17 @@ pub use client::Client;
 use crate::admin::Counters;
 use crate::core::{Ask, CoreConfig};
 use crate::event::{Action, ClientId, FrontEnd, Level};
-use crate::peers::Peers;
-use crate::replicas::Replicas;
+use crate::front::Context;
 use base::map::HashMap;
 use base::planted::{Bug, planted};
 use base::{CoreAddress, Now, Origin, ShardId};
 use blocking::Blocked;
 use bytes::Bytes;
-use catalog::{Catalog, TREE_SHARD};
+use catalog::TREE_SHARD;
 use client::{Pending, PendingKind, Waits};
-use router::{Router, TREE_TAG, hash_tag, slot_of};
+use router::{TREE_TAG, hash_tag, slot_of};
 use shard::{DataUnit, Shard};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use storage::cache::{Access, Body, Cache, Command, DATABASES, Output, Reply, Spec, Unit, spec};
 use wire_redis::{Limits, reply};
 
@@ -38,83 +37,13 @@ pub const PENDING_MAX: usize = 4_096;
 /// What may stand behind a blocking command before the connection is not read from, in bytes.
 const STALLED_BYTES_MAX: usize = 64 << 10;
 
-/// More than this is not sent to a client before it has read it, in bytes; one answer may exceed it.
-const OUT_BYTES_MAX: usize = 1 << 20;
 /// A write that was not answered for this long has met a cluster without a leader; its connection is closed.
 const WRITE_MAX_US: u64 = 30_000_000;
 
-/// What the front end needs for a moment.
-pub struct Context<'a> {
-    /// The time.
-    pub now: Now,
-    /// What a leader here would stamp an entry with, Unix milliseconds.
-    pub time_ms: i64,
-    /// The shards that are here.
-    pub replicas: &'a Replicas,
-    /// Pools, shards and members.
-    pub catalog: &'a Catalog,
-    /// Who leads what.
-    pub router: &'a Router,
-    /// The other nodes.
-    pub peers: &'a Peers,
-    /// Shards that take no more data: their disks are nearly full.
-    pub full: &'a BTreeSet<ShardId>,
-    /// Requests to the core, in order.
-    pub asks: &'a mut Vec<Ask>,
-    /// For the host.
-    pub actions: &'a mut VecDeque<Action>,
-    /// Counted.
-    pub counters: &'a mut Counters,
-}
-
 impl<'a> Context<'a> {
-    fn shard(&self, shard: ShardId) -> Option<&'a Shard> {
-        self.replicas.get(shard)
-    }
-
     fn cache(&self, shard: ShardId) -> Option<&'a Cache> {
-        Some(&self.shard(shard)?.machine().data()?.cache)
+        Some(&self.data(shard)?.cache)
     }
-}
-
-/// True for writes that make room, or will.
-fn frees(spec: &Spec) -> bool {
-    const FREE: [&str; 33] = [
-        "blmpop",
-        "blpop",
-        "brpop",
-        "bzmpop",
-        "bzpopmax",
-        "bzpopmin",
-        "del",
-        "expire",
-        "expireat",
-        "flushall",
-        "flushdb",
-        "getdel",
-        "hdel",
-        "lmpop",
-        "lpop",
-        "lrem",
-        "ltrim",
-        "pexpire",
-        "pexpireat",
-        "rpop",
-        "spop",
-        "srem",
-        "swapdb",
-        "touch",
-        "unlink",
-        "zmpop",
-        "zpopmax",
-        "zpopmin",
-        "zrem",
-        "zremrangebylex",
-        "zremrangebyrank",
-        "zremrangebyscore",
-        "persist",
-    ];
-    FREE.contains(&spec.name)
 }
 
 /// The front end.
@@ -212,11 +141,7 @@ impl Redis {
             return;
         };
         self.forget(&client);
-        if !client.out.is_empty() {
-            let bytes = Bytes::from(std::mem::take(&mut client.out));
-            actions.push_back(Action::SendClient { client: id, bytes });
-        }
-        actions.push_back(Action::CloseClient { client: id });
+        client.out.close(id, actions);
     }
 
     /// Closes every connection: what they depended on is gone.
@@ -245,8 +170,8 @@ impl Redis {
             let Some(client) = self.clients.get_mut(&id) else {
                 return;
             };
-            if client.is_full || client.out.len() > OUT_BYTES_MAX {
-                return client.pause(true, cx.actions);
+            if client.out.is_full() {
+                return client.out.pause(id, true, cx.actions);
             }
             if client.quits {
                 if client.queue.is_empty() {
@@ -257,11 +182,11 @@ impl Redis {
             if client.stalled || client.queue.len() >= PENDING_MAX {
                 // A client that waits with little behind it is read from on, lest its end go unnoticed.
                 let is_long = client.wire.buffered_bytes() > STALLED_BYTES_MAX;
-                client.pause(is_long || !client.stalled, cx.actions);
+                (client.out).pause(id, is_long || !client.stalled, cx.actions);
                 return;
             }
             match client.wire.poll() {
-                Ok(None) => return client.pause(false, cx.actions),
+                Ok(None) => return client.out.pause(id, false, cx.actions),
                 Ok(Some(arguments)) => self.request(cx, id, arguments),
                 Err(error) => {
                     cx.counters.malformed += 1;
@@ -369,7 +294,7 @@ impl Redis {
                 }
             },
         };
-        if spec.access == Access::Write && cx.full.contains(&shard) && !frees(spec) {
+        if spec.access == Access::Write && cx.full.contains(&shard) && !spec.frees {
             return Err(Reply::error(
                 "MISCONF the disk is nearly full: writes that add data are refused, reads and deletes go on",
             ));
@@ -407,7 +332,7 @@ impl Redis {
             if let Some(cache) = cx.cache(shard) {
                 let answer = cache.read(cx.time_ms, database, &command);
                 cx.counters.note_latency(cx.now, cx.now.mono_us);
-                reply::encode(&mut client.out, &answer, client.protocol);
+                reply::encode(&mut client.out.bytes, &answer, client.protocol);
             }
             return;
         }
@@ -572,15 +497,14 @@ impl Redis {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        while !client.is_full
-            && client.out.len() <= OUT_BYTES_MAX
+        while !client.out.is_full()
             && let Some(pending) = client.queue.pop_front()
         {
             match pending.kind {
                 PendingKind::Done(answer) => {
-                    reply::encode(&mut client.out, &answer, client.protocol);
+                    reply::encode(&mut client.out.bytes, &answer, client.protocol);
                 }
-                PendingKind::Encoded(bytes) => client.out.extend_from_slice(&bytes),
+                PendingKind::Encoded(bytes) => client.out.bytes.extend_from_slice(&bytes),
                 PendingKind::Read {
                     command,
                     database,
@@ -593,12 +517,12 @@ impl Redis {
                         None => Reply::error("CLUSTERDOWN the key's shard has left this node"),
                     };
                     cx.counters.note_latency(cx.now, pending.since_us);
-                    reply::encode(&mut client.out, &answer, client.protocol);
+                    reply::encode(&mut client.out.bytes, &answer, client.protocol);
                 }
                 PendingKind::Watch(keys) => {
                     transaction::watch(cx, client, keys);
                     client.stalled = false;
-                    reply::encode(&mut client.out, &Reply::OK, client.protocol);
+                    reply::encode(&mut client.out.bytes, &Reply::OK, client.protocol);
                 }
                 kind @ (PendingKind::Write { .. } | PendingKind::Read { .. }) => {
                     client.queue.push_front(Pending { kind, ..pending });
@@ -607,7 +531,7 @@ impl Redis {
             }
         }
         self.dirty.push(id);
-        if client.paused || client.quits || client.wire.buffered_bytes() > 0 {
+        if client.out.is_paused() || client.quits || client.wire.buffered_bytes() > 0 {
             self.poll_client(cx, id);
         }
     }
@@ -700,17 +624,10 @@ impl Redis {
     pub fn flush(&mut self, counters: &mut Counters, actions: &mut VecDeque<Action>) {
         self.open_barriers.clear();
         for id in std::mem::take(&mut self.dirty) {
-            let Some(client) = self.clients.get_mut(&id) else {
-                continue;
-            };
-            if !client.out.is_empty() {
-                if client.out.len() > OUT_BYTES_MAX {
-                    client.is_full = true;
-                    actions.push_back(Action::AwaitDrain { client: id });
-                }
-                counters.bytes_out += client.out.len() as u64;
-                let bytes = Bytes::from(std::mem::take(&mut client.out));
-                actions.push_back(Action::SendClient { client: id, bytes });
+            if let Some(client) = self.clients.get_mut(&id)
+                && !client.out.flush(id, counters, actions)
+            {
+                self.close(id, actions);
             }
         }
     }
@@ -718,7 +635,7 @@ impl Redis {
     /// A client has read what was sent: what waited for that goes on.
     pub fn handle_drained(&mut self, cx: &mut Context<'_>, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.is_full = false;
+            client.out.handle_drained();
             self.drain(cx, id);
         }
     }

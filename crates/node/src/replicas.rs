@@ -398,7 +398,6 @@ impl Core {
                 }
                 ShardEvent::Barrier(token) => self.barrier(now, token),
                 ShardEvent::Role => self.role_changed(now, id),
-                ShardEvent::Membership => {}
                 ShardEvent::Fetch {
                     from,
                     index,
@@ -434,8 +433,6 @@ impl Core {
                     self.lose_touch(id);
                     self.router.forget(id);
                 }
-                // It may be the only one that knows for good: a member has to say so, see `ask_whether_gone`.
-                ShardEvent::Removed => {}
                 ShardEvent::Hibernate { to, term, last } => {
                     let from = self.replicas.get(id).map_or(ReplicaId(0), Shard::replica);
                     let frame = Frame::Hibernate {

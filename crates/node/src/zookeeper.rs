@@ -205,11 +205,7 @@ impl Zookeeper {
             return;
         };
         self.forget(&client);
-        if !client.out.is_empty() {
-            let bytes = Bytes::from(std::mem::take(&mut client.out));
-            actions.push_back(Action::SendClient { client: id, bytes });
-        }
-        actions.push_back(Action::CloseClient { client: id });
+        client.out.close(id, actions);
     }
 
     /// Closes every connection: what they depended on is gone.
@@ -241,19 +237,18 @@ impl Zookeeper {
             let connecting = matches!(client.stage, Stage::Connecting { .. });
             if connecting || client.is_full() {
                 if client.wire.buffered_bytes() > 0 || client.is_full() {
-                    client.pause(true, cx.actions);
+                    client.out.pause(id, true, cx.actions);
                 }
                 return;
             }
             match client.wire.poll() {
                 Ok(None) => {
-                    client.pause(false, cx.actions);
-                    return;
+                    return client.out.pause(id, false, cx.actions);
                 }
                 Ok(Some(Incoming::Word(word))) => {
                     let text = self.word(cx, word);
                     if let Some(client) = self.clients.get_mut(&id) {
-                        client.out.extend_from_slice(text.as_bytes());
+                        client.out.bytes.extend_from_slice(text.as_bytes());
                     }
                     return self.close(id, cx.actions);
                 }
@@ -367,7 +362,7 @@ impl Zookeeper {
         let version = request.protocol_version;
         let flag = request.had_read_only_flag;
         reply::connect_response(
-            &mut client.out,
+            &mut client.out.bytes,
             version,
             timeout_ms,
             session,
@@ -426,7 +421,7 @@ impl Zookeeper {
         };
         // ZooKeeper does not tell a wrong password from an expired session either.
         let (AttachRefusal::NoSession | AttachRefusal::WrongPassword) = why;
-        reply::connect_expired(&mut client.out, flag);
+        reply::connect_expired(&mut client.out.bytes, flag);
         self.close(id, cx.actions);
     }
 
@@ -535,7 +530,7 @@ impl Zookeeper {
                 PendingKind::Barrier { path, .. } => {
                     let zxid = cx.tree.zxid();
                     if let Some(client) = self.clients.get_mut(&id) {
-                        reply::sync(&mut client.out, pending.xid, zxid, &path);
+                        reply::sync(&mut client.out.bytes, pending.xid, zxid, &path);
                     }
                 }
                 PendingKind::Write { .. } => {}
@@ -549,8 +544,8 @@ impl Zookeeper {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if client.paused && client.link().is_some() && client.has_room() {
-            client.pause(false, cx.actions);
+        if client.out.is_paused() && client.link().is_some() && client.has_room() {
+            client.out.pause(id, false, cx.actions);
             if client.wire.buffered_bytes() > 0 {
                 self.poll_client(cx, id);
             }
@@ -654,7 +649,7 @@ impl Zookeeper {
         for (watcher, kind) in &self.fired {
             let id = ClientId(*watcher);
             if let Some(client) = self.clients.get_mut(&id) {
-                reply::notification(&mut client.out, event.zxid, *kind, &event.path);
+                reply::notification(&mut client.out.bytes, event.zxid, *kind, &event.path);
                 cx.counters.notifications += 1;
                 self.dirty.push(id);
             }
@@ -686,7 +681,7 @@ impl Zookeeper {
             return;
         };
         cx.counters.note_latency(cx.now, pending.since_us);
-        let (out, xid) = (&mut client.out, pending.xid);
+        let (out, xid) = (&mut client.out.bytes, pending.xid);
         match (answer, pending.kind) {
             (Reply::Write(result), PendingKind::Write { reply, .. }) => {
                 cx.counters.errors += u64::from(result.is_err());
@@ -744,11 +739,8 @@ impl Zookeeper {
     pub fn handle_tick(&mut self, cx: &mut Context<'_>, contact_us: u64) {
         self.watches.reap(REAPED_MAX);
         let now_us = cx.now.mono_us;
-        let (mut over, mut paused) = (Vec::new(), Vec::new());
+        let mut over = Vec::new();
         for client in self.clients.values_mut() {
-            if client.paused {
-                paused.push(client.id);
-            }
             match &mut client.stage {
                 Stage::New if now_us > client.opened_us + FIRST_REQUEST_US => over.push(client.id),
                 Stage::Connecting {
@@ -781,22 +773,25 @@ impl Zookeeper {
         for id in over {
             self.close(id, cx.actions);
         }
-        for id in paused {
-            self.resume(cx, id);
-        }
     }
 
     /// Hands what was written to the host.
     pub fn flush(&mut self, counters: &mut Counters, actions: &mut VecDeque<Action>) {
         for id in std::mem::take(&mut self.dirty) {
-            let Some(client) = self.clients.get_mut(&id) else {
-                continue;
-            };
-            if !client.out.is_empty() {
-                counters.bytes_out += client.out.len() as u64;
-                let bytes = Bytes::from(std::mem::take(&mut client.out));
-                actions.push_back(Action::SendClient { client: id, bytes });
+            if let Some(client) = self.clients.get_mut(&id)
+                && !client.out.flush(id, counters, actions)
+            {
+                self.close(id, actions);
             }
+        }
+    }
+
+    /// A client has read what was sent: what waited for that goes on.
+    pub fn handle_drained(&mut self, cx: &mut Context<'_>, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.out.handle_drained();
+            self.dirty.push(id);
+            self.drain(cx, id, false);
         }
     }
 

@@ -61,8 +61,6 @@ pub enum ShardEvent {
     Barrier(u64),
     /// Role, leader or term changed.
     Role,
-    /// Members changed.
-    Membership,
     /// Ask the node of this replica for a piece of a snapshot.
     Fetch {
         /// Whom.
@@ -85,8 +83,6 @@ pub enum ShardEvent {
     Installed,
     /// This replica says nothing any more; the catalog shall replace it.
     Silent(String),
-    /// The group removed this replica.
-    Removed,
     /// Tell this follower that the group sleeps.
     Hibernate {
         /// The follower.

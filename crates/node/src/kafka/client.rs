@@ -1,7 +1,8 @@
 //! One client connection.
 
 use super::draft::Work;
-use crate::event::{Action, ClientId};
+use crate::event::ClientId;
+use crate::front::Outbox;
 use messaging::PartitionId;
 use std::collections::VecDeque;
 use wire_kafka::{Api, Connection, Header, Limits};
@@ -21,12 +22,8 @@ pub struct Client {
     first: u64,
     /// Bytes of these requests as they came.
     pub queued_bytes: usize,
-    /// Bytes for it, until the next flush.
-    pub out: Vec<u8>,
-    /// True while the host does not read from it.
-    pub paused: bool,
-    /// It has not read what was sent: no more is before it has.
-    pub is_full: bool,
+    /// What waits to be sent.
+    pub out: Outbox,
     /// Until when (monotonic microseconds) and for whose records the first request waits, if it does.
     pub awaited: Option<(u64, Vec<PartitionId>)>,
 }
@@ -56,9 +53,7 @@ impl Client {
             queue: VecDeque::new(),
             first: 0,
             queued_bytes: 0,
-            out: Vec::new(),
-            paused: false,
-            is_full: false,
+            out: Outbox::default(),
             awaited: None,
         }
     }
@@ -104,14 +99,5 @@ impl Client {
             let for_others = matches!(pending.header.api, Api::JoinGroup | Api::SyncGroup);
             pending.left > 0 && !for_others && pending.since_us < since_us
         })
-    }
-
-    /// Stops the host reading, or lets it go on.
-    pub fn pause(&mut self, paused: bool, actions: &mut VecDeque<Action>) {
-        if self.paused != paused {
-            self.paused = paused;
-            let client = self.id;
-            actions.push_back(Action::PauseClient { client, paused });
-        }
     }
 }

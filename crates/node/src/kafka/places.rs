@@ -17,12 +17,12 @@ pub const POOL: &str = "main";
 impl<'a> Context<'a> {
     /// Which topics there are.
     pub fn registry(&self) -> Option<&'a Registry> {
-        Some(&self.replicas.get(TREE_SHARD)?.machine().data()?.registry)
+        Some(&self.data(TREE_SHARD)?.registry)
     }
 
     /// What a shard holds of topics.
     pub fn topics(&self, shard: ShardId) -> Option<&'a Topics> {
-        Some(&self.replicas.get(shard)?.machine().data()?.topics)
+        Some(&self.data(shard)?.topics)
     }
 
     /// The shards that partitions and groups lie in.

@@ -1,6 +1,7 @@
 //! One client connection.
 
-use crate::event::{Action, ClientId};
+use crate::event::ClientId;
+use crate::front::Outbox;
 use base::planted::{Bug, planted};
 use base::{Now, ShardId};
 use bytes::Bytes;
@@ -24,14 +25,10 @@ pub struct Client {
     pub database: u32,
     /// Requests not answered yet, in order.
     pub queue: VecDeque<Pending>,
-    /// Bytes for it, until the next flush.
-    pub out: Vec<u8>,
-    /// True while the host does not read from it.
-    pub paused: bool,
+    /// What waits to be sent.
+    pub out: Outbox,
     /// True while a request at the end of the queue holds up what comes behind it.
     pub stalled: bool,
-    /// It has not read what was sent: no more is before it has.
-    pub is_full: bool,
     /// To be closed once what is queued is answered.
     pub quits: bool,
     /// MULTI was said and not yet EXEC.
@@ -128,10 +125,8 @@ impl Client {
             protocol: Protocol::Resp2,
             database: 0,
             queue: VecDeque::new(),
-            out: Vec::new(),
-            paused: false,
+            out: Outbox::default(),
             stalled: false,
-            is_full: false,
             quits: false,
             transaction: None,
             watched: Vec::new(),
@@ -155,7 +150,7 @@ impl Client {
     /// Answers now, or behind what is not answered yet.
     pub fn answer(&mut self, now: Now, answer: Reply) {
         if self.queue.is_empty() {
-            reply::encode(&mut self.out, &answer, self.protocol);
+            reply::encode(&mut self.out.bytes, &answer, self.protocol);
         } else {
             self.push(now, PendingKind::Done(answer));
         }
@@ -164,7 +159,7 @@ impl Client {
     /// Tells something that is no answer, behind what is not answered yet.
     pub fn tell(&mut self, now: Now, kind: &str, parts: &[Reply]) {
         if self.queue.is_empty() {
-            reply::push(&mut self.out, kind, parts, self.protocol);
+            reply::push(&mut self.out.bytes, kind, parts, self.protocol);
         } else {
             let mut bytes = Vec::new();
             reply::push(&mut bytes, kind, parts, self.protocol);
@@ -175,15 +170,6 @@ impl Client {
     /// Channels and patterns that it is subscribed to.
     pub fn subscriptions(&self) -> usize {
         self.channels.len() + self.patterns.len()
-    }
-
-    /// Stops the host reading, or lets it go on.
-    pub fn pause(&mut self, paused: bool, actions: &mut VecDeque<Action>) {
-        if self.paused != paused {
-            self.paused = paused;
-            let client = self.id;
-            actions.push_back(Action::PauseClient { client, paused });
-        }
     }
 
     /// True when a write of it was sent to the leader of this shard and is not answered.

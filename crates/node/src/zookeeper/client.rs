@@ -1,6 +1,7 @@
 //! One client connection.
 
-use crate::event::{Action, ClientId};
+use crate::event::ClientId;
+use crate::front::Outbox;
 use base::{Now, SessionId};
 use coordination::{Command, Principal};
 use std::collections::VecDeque;
@@ -10,8 +11,6 @@ use wire_zookeeper::{ConnectRequest, Connection, Limits, Request, WriteShape};
 pub const PENDING_MAX: usize = 1_000;
 /// Of them those that do not write: each may be answered with all data of a node, in one turn.
 pub const LOCALS_MAX: usize = 64;
-/// A connection with this much to be sent is not read from before the next tick.
-pub const OUT_BYTES_HIGH: usize = 1 << 20;
 
 /// A connection.
 #[derive(Debug)]
@@ -30,10 +29,8 @@ pub struct Client {
     pub queue: VecDeque<Pending>,
     /// Those in the queue that do not write.
     locals: usize,
-    /// Bytes for it, until the next flush.
-    pub out: Vec<u8>,
-    /// True while the host does not read from it.
-    pub paused: bool,
+    /// What waits to be sent.
+    pub out: Outbox,
     /// When it came.
     pub opened_us: u64,
 }
@@ -136,8 +133,7 @@ impl Client {
             stage: Stage::New,
             queue: VecDeque::new(),
             locals: 0,
-            out: Vec::new(),
-            paused: false,
+            out: Outbox::default(),
             opened_us: now.mono_us,
         }
     }
@@ -172,16 +168,12 @@ impl Client {
 
     /// True when no more of its requests are taken for now.
     pub fn is_full(&self) -> bool {
-        self.queue.len() >= PENDING_MAX
-            || self.locals >= LOCALS_MAX
-            || self.out.len() >= OUT_BYTES_HIGH
+        self.queue.len() >= PENDING_MAX || self.locals >= LOCALS_MAX || self.out.is_full()
     }
 
     /// True when one that was full is read from again.
     pub fn has_room(&self) -> bool {
-        self.queue.len() <= PENDING_MAX / 2
-            && self.locals <= LOCALS_MAX / 2
-            && self.out.len() < OUT_BYTES_HIGH
+        self.queue.len() <= PENDING_MAX / 2 && self.locals <= LOCALS_MAX / 2 && !self.out.is_full()
     }
 
     /// Takes the write at the head of the queue if it is this one.
@@ -218,14 +210,5 @@ impl Client {
                 }
             )
         })
-    }
-
-    /// Stops or resumes reading from it.
-    pub fn pause(&mut self, paused: bool, actions: &mut VecDeque<Action>) {
-        if self.paused != paused {
-            self.paused = paused;
-            let client = self.id;
-            actions.push_back(Action::PauseClient { client, paused });
-        }
     }
 }

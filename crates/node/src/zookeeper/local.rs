@@ -34,7 +34,7 @@ impl Zookeeper {
         let Some(client) = self.clients.get_mut(&id) else {
             return true;
         };
-        let out = &mut client.out;
+        let out = &mut client.out.bytes;
         match request {
             Request::Ping => reply::ping(out, zxid),
             Request::AddAuth { scheme, auth } => {
@@ -183,9 +183,9 @@ impl Zookeeper {
         };
         for (kind, path) in missed {
             cx.counters.notifications += 1;
-            reply::notification(&mut client.out, zxid, kind, &path);
+            reply::notification(&mut client.out.bytes, zxid, kind, &path);
         }
-        reply::ok(&mut client.out, xid, zxid);
+        reply::ok(&mut client.out.bytes, xid, zxid);
         if fits.is_err() {
             self.log_too_many(cx, id);
         }

@@ -65,6 +65,9 @@ pub struct Client {
     /// What came, in order.
     pub heard: Vec<Response>,
     pub closed: bool,
+    /// False: what was sent to it stays on its way.
+    pub reads: bool,
+    is_awaited: bool,
 }
 
 struct Stream {
@@ -270,7 +273,10 @@ impl House {
                 }
             }
             Action::PauseClient { .. } => {}
-            Action::AwaitDrain { client } => self.post(m, core, Event::ClientDrained { client }),
+            Action::AwaitDrain { client } => match self.clients.get_mut(&client) {
+                Some(slow) if !slow.reads => slow.is_awaited = true,
+                _ => self.post(m, core, Event::ClientDrained { client }),
+            },
             Action::CloseClient { client } => {
                 if let Some(client) = self.clients.get_mut(&client) {
                     client.closed = true;
@@ -376,6 +382,8 @@ impl House {
             decoder: Decoder::new(16 << 20),
             heard: Vec::new(),
             closed: false,
+            reads: true,
+            is_awaited: false,
         };
         self.clients.insert(id, client);
         let opened = Event::ClientOpened {
@@ -410,6 +418,16 @@ impl House {
         match self.client(id).heard.remove(0) {
             Response::Connect(response) => response,
             other => panic!("connected, got {other:?}"),
+        }
+    }
+
+    /// A client that did not read reads all that was sent, and reads on.
+    pub fn read(&mut self, id: ClientId) {
+        let client = self.client(id);
+        client.reads = true;
+        let (m, core) = (client.machine, client.core);
+        if std::mem::take(&mut client.is_awaited) {
+            self.post(m, core, Event::ClientDrained { client: id });
         }
     }
 

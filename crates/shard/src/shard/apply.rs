@@ -125,13 +125,7 @@ impl Shard {
     fn apply_membership(&mut self, changes: &[Change]) {
         if let Some(group) = self.group_mut() {
             group.apply_membership(changes);
-            let me = group.id();
-            let removed = changes.contains(&Change::Remove(me));
-            if removed && !group.membership().contains(me) {
-                self.events.push_back(ShardEvent::Removed);
-            }
         }
-        self.events.push_back(ShardEvent::Membership);
     }
 
     fn open_batch(&self, entry: &Committed) -> Result<Batch, ApplyFault> {

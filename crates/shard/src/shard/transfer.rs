@@ -599,7 +599,6 @@ impl Shard {
         };
         self.replace_snapshot(now, file, journal);
         self.events.push_back(ShardEvent::Installed);
-        self.events.push_back(ShardEvent::Membership);
     }
 
     pub(super) fn offer(&mut self) {

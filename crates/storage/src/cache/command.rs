@@ -62,6 +62,8 @@ pub struct Spec {
     /// It waits when there is nothing to take. The machine only tries once ([`super::Reply::NilArray`] or
     /// `Nil` says that there was nothing); waiting is the front end's.
     pub is_blocking: bool,
+    /// It makes room, or will: it is taken while the disk is nearly full.
+    pub frees: bool,
     /// What it means.
     pub(super) run: Run,
 }
@@ -83,7 +85,7 @@ pub struct Command {
 }
 
 macro_rules! commands {
-    ($($id:ident = $number:literal, $name:literal, $arity:literal, $access:ident, $keys:expr, $run:expr $(, $blocking:ident)?;)*) => {
+    ($($id:ident = $number:literal, $name:literal, $arity:literal, $access:ident, $keys:expr, $run:expr $(, $flag:ident)*;)*) => {
         /// Every command that the machine knows. Numbers stand in the log and are never reused.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u16)]
@@ -97,7 +99,8 @@ macro_rules! commands {
                 arity: $arity,
                 access: Access::$access,
                 keys: $keys,
-                is_blocking: commands!(@blocking $($blocking)?),
+                is_blocking: commands!(@has blocking $($flag)*),
+                frees: commands!(@has frees $($flag)*),
                 run: Run::$access($run),
             },)*
         ];
@@ -112,8 +115,10 @@ macro_rules! commands {
             }
         };
     };
-    (@blocking) => { false };
-    (@blocking blocking) => { true };
+    (@has $flag:ident) => { false };
+    (@has blocking blocking $($rest:ident)*) => { true };
+    (@has frees frees $($rest:ident)*) => { true };
+    (@has $flag:ident $other:ident $($rest:ident)*) => { commands!(@has $flag $($rest)*) };
 }
 
 const NONE: KeyRange = KeyRange::None;
@@ -138,7 +143,7 @@ commands! {
     SetEx = 5, "setex", 4, Write, ONE, |e, a| strings::setex(e, a, "setex", Clock::SECONDS);
     PSetEx = 6, "psetex", 4, Write, ONE, |e, a| strings::setex(e, a, "psetex", Clock::MILLISECONDS);
     GetSet = 7, "getset", 3, Write, ONE, strings::getset;
-    GetDel = 8, "getdel", 2, Write, ONE, strings::getdel;
+    GetDel = 8, "getdel", 2, Write, ONE, strings::getdel, frees;
     GetEx = 9, "getex", -2, Write, ONE, strings::getex;
     MGet = 10, "mget", -2, Read, ALL, strings::mget;
     MSet = 11, "mset", -3, Write, PAIRS, strings::mset;
@@ -159,19 +164,19 @@ commands! {
     BitPos = 26, "bitpos", -3, Read, ONE, bits::bitpos;
     BitOp = 27, "bitop", -4, Write, keys_at(1, -1, 1), bits::bitop;
     Lcs = 28, "lcs", -3, Read, TWO, lcs::lcs;
-    Del = 29, "del", -2, Write, ALL, keys::del;
-    Unlink = 30, "unlink", -2, Write, ALL, keys::del;
+    Del = 29, "del", -2, Write, ALL, keys::del, frees;
+    Unlink = 30, "unlink", -2, Write, ALL, keys::del, frees;
     Exists = 31, "exists", -2, Read, ALL, keys::exists;
     Type = 32, "type", 2, Read, ONE, keys::kind;
-    Expire = 33, "expire", -3, Write, ONE, |e, a| expiry::expire(e, a, "expire", Clock::SECONDS);
-    PExpire = 34, "pexpire", -3, Write, ONE, |e, a| expiry::expire(e, a, "pexpire", Clock::MILLISECONDS);
-    ExpireAt = 35, "expireat", -3, Write, ONE, |e, a| expiry::expire(e, a, "expireat", Clock::SECONDS_AT);
-    PExpireAt = 36, "pexpireat", -3, Write, ONE, |e, a| expiry::expire(e, a, "pexpireat", Clock::MILLISECONDS_AT);
+    Expire = 33, "expire", -3, Write, ONE, |e, a| expiry::expire(e, a, "expire", Clock::SECONDS), frees;
+    PExpire = 34, "pexpire", -3, Write, ONE, |e, a| expiry::expire(e, a, "pexpire", Clock::MILLISECONDS), frees;
+    ExpireAt = 35, "expireat", -3, Write, ONE, |e, a| expiry::expire(e, a, "expireat", Clock::SECONDS_AT), frees;
+    PExpireAt = 36, "pexpireat", -3, Write, ONE, |e, a| expiry::expire(e, a, "pexpireat", Clock::MILLISECONDS_AT), frees;
     Ttl = 37, "ttl", 2, Read, ONE, |v, a| expiry::ending(v, a, Clock::SECONDS);
     PTtl = 38, "pttl", 2, Read, ONE, |v, a| expiry::ending(v, a, Clock::MILLISECONDS);
     ExpireTime = 39, "expiretime", 2, Read, ONE, |v, a| expiry::ending(v, a, Clock::SECONDS_AT);
     PExpireTime = 40, "pexpiretime", 2, Read, ONE, |v, a| expiry::ending(v, a, Clock::MILLISECONDS_AT);
-    Persist = 41, "persist", 2, Write, ONE, expiry::persist;
+    Persist = 41, "persist", 2, Write, ONE, expiry::persist, frees;
     Rename = 42, "rename", 3, Write, TWO, |e, a| keys::rename(e, a, false);
     RenameNx = 43, "renamenx", 3, Write, TWO, |e, a| keys::rename(e, a, true);
     Copy = 44, "copy", -3, Write, TWO, keys::copy;
@@ -179,42 +184,42 @@ commands! {
     RandomKey = 46, "randomkey", 1, Read, NONE, keys::randomkey;
     Keys = 47, "keys", 2, Read, NONE, keys::keys;
     Scan = 48, "scan", -2, Read, NONE, scan::scan;
-    FlushDb = 49, "flushdb", -1, Write, NONE, |e, a| keys::flush(e, a, false);
-    FlushAll = 50, "flushall", -1, Write, NONE, |e, a| keys::flush(e, a, true);
+    FlushDb = 49, "flushdb", -1, Write, NONE, |e, a| keys::flush(e, a, false), frees;
+    FlushAll = 50, "flushall", -1, Write, NONE, |e, a| keys::flush(e, a, true), frees;
     Object = 51, "object", -2, Read, keys_at(1, 1, 1), keys::object;
     Sort = 52, "sort", -2, Write, ONE, sort::sort;
     SortRo = 53, "sort_ro", -2, Read, ONE, sort::sort_ro;
     Move = 54, "move", 3, Write, ONE, keys::move_key;
-    SwapDb = 55, "swapdb", 3, Write, NONE, keys::swapdb;
+    SwapDb = 55, "swapdb", 3, Write, NONE, keys::swapdb, frees;
     LPush = 56, "lpush", -3, Write, ONE, |e, a| lists::push(e, a, End::Left, false);
     RPush = 57, "rpush", -3, Write, ONE, |e, a| lists::push(e, a, End::Right, false);
     LPushX = 58, "lpushx", -3, Write, ONE, |e, a| lists::push(e, a, End::Left, true);
     RPushX = 59, "rpushx", -3, Write, ONE, |e, a| lists::push(e, a, End::Right, true);
-    LPop = 60, "lpop", -2, Write, ONE, |e, a| lists::pop(e, a, End::Left);
-    RPop = 61, "rpop", -2, Write, ONE, |e, a| lists::pop(e, a, End::Right);
+    LPop = 60, "lpop", -2, Write, ONE, |e, a| lists::pop(e, a, End::Left), frees;
+    RPop = 61, "rpop", -2, Write, ONE, |e, a| lists::pop(e, a, End::Right), frees;
     LLen = 62, "llen", 2, Read, ONE, lists::llen;
     LRange = 63, "lrange", 4, Read, ONE, lists::lrange;
     LIndex = 64, "lindex", 3, Read, ONE, lists::lindex;
     LSet = 65, "lset", 4, Write, ONE, lists::lset;
     LInsert = 66, "linsert", 5, Write, ONE, lists::linsert;
-    LRem = 67, "lrem", 4, Write, ONE, lists::lrem;
-    LTrim = 68, "ltrim", 4, Write, ONE, lists::ltrim;
+    LRem = 67, "lrem", 4, Write, ONE, lists::lrem, frees;
+    LTrim = 68, "ltrim", 4, Write, ONE, lists::ltrim, frees;
     LPos = 69, "lpos", -3, Read, ONE, lists::lpos;
     LMove = 70, "lmove", 5, Write, TWO, lists::lmove;
     RPopLPush = 71, "rpoplpush", 3, Write, TWO, lists::rpoplpush;
-    LMPop = 72, "lmpop", -4, Write, counted(0, false), lists::lmpop;
-    BLPop = 73, "blpop", -3, Write, keys_at(0, -2, 1), |e, a| lists::blocking_pop(e, a, End::Left), blocking;
-    BRPop = 74, "brpop", -3, Write, keys_at(0, -2, 1), |e, a| lists::blocking_pop(e, a, End::Right), blocking;
+    LMPop = 72, "lmpop", -4, Write, counted(0, false), lists::lmpop, frees;
+    BLPop = 73, "blpop", -3, Write, keys_at(0, -2, 1), |e, a| lists::blocking_pop(e, a, End::Left), blocking, frees;
+    BRPop = 74, "brpop", -3, Write, keys_at(0, -2, 1), |e, a| lists::blocking_pop(e, a, End::Right), blocking, frees;
     BLMove = 75, "blmove", 6, Write, TWO, lists::lmove, blocking;
     BRPopLPush = 76, "brpoplpush", 4, Write, TWO, lists::rpoplpush, blocking;
-    BLMPop = 77, "blmpop", -5, Write, counted(1, false), lists::blmpop, blocking;
+    BLMPop = 77, "blmpop", -5, Write, counted(1, false), lists::blmpop, blocking, frees;
     HSet = 78, "hset", -4, Write, ONE, hashes::hset;
     HSetNx = 79, "hsetnx", 4, Write, ONE, hashes::hsetnx;
     HMSet = 80, "hmset", -4, Write, ONE, hashes::hmset;
     HGet = 81, "hget", 3, Read, ONE, hashes::hget;
     HMGet = 82, "hmget", -3, Read, ONE, hashes::hmget;
     HGetAll = 83, "hgetall", 2, Read, ONE, hashes::hgetall;
-    HDel = 84, "hdel", -3, Write, ONE, hashes::hdel;
+    HDel = 84, "hdel", -3, Write, ONE, hashes::hdel, frees;
     HExists = 85, "hexists", 3, Read, ONE, hashes::hexists;
     HLen = 86, "hlen", 2, Read, ONE, hashes::hlen;
     HKeys = 87, "hkeys", 2, Read, ONE, hashes::hkeys;
@@ -225,12 +230,12 @@ commands! {
     HRandField = 92, "hrandfield", -2, Read, ONE, hashes::hrandfield;
     HScan = 93, "hscan", -3, Read, ONE, scan::hscan;
     SAdd = 94, "sadd", -3, Write, ONE, sets::sadd;
-    SRem = 95, "srem", -3, Write, ONE, sets::srem;
+    SRem = 95, "srem", -3, Write, ONE, sets::srem, frees;
     SIsMember = 96, "sismember", 3, Read, ONE, sets::sismember;
     SMIsMember = 97, "smismember", -3, Read, ONE, sets::smismember;
     SMembers = 98, "smembers", 2, Read, ONE, sets::smembers;
     SCard = 99, "scard", 2, Read, ONE, sets::scard;
-    SPop = 100, "spop", -2, Write, ONE, sets::spop;
+    SPop = 100, "spop", -2, Write, ONE, sets::spop, frees;
     SRandMember = 101, "srandmember", -2, Read, ONE, sets::srandmember;
     SMove = 102, "smove", 4, Write, TWO, sets::smove;
     SInter = 103, "sinter", -2, Read, ALL, |v, a| sets::algebra(v, a, Algebra::Inter);
@@ -242,7 +247,7 @@ commands! {
     SInterCard = 109, "sintercard", -3, Read, counted(0, false), sets::sintercard;
     SScan = 110, "sscan", -3, Read, ONE, scan::sscan;
     ZAdd = 111, "zadd", -4, Write, ONE, sorted::zadd;
-    ZRem = 112, "zrem", -3, Write, ONE, sorted::zrem;
+    ZRem = 112, "zrem", -3, Write, ONE, sorted::zrem, frees;
     ZScore = 113, "zscore", 3, Read, ONE, sorted::zscore;
     ZMScore = 114, "zmscore", -3, Read, ONE, sorted::zmscore;
     ZIncrBy = 115, "zincrby", 4, Write, ONE, sorted::zincrby;
@@ -258,12 +263,12 @@ commands! {
     ZRangeByLex = 125, "zrangebylex", -4, Read, ONE, |v, a| sorted_range::old_range(v, a, By::Lex, false);
     ZRevRangeByLex = 126, "zrevrangebylex", -4, Read, ONE, |v, a| sorted_range::old_range(v, a, By::Lex, true);
     ZRevRange = 127, "zrevrange", -4, Read, ONE, |v, a| sorted_range::old_range(v, a, By::Rank, true);
-    ZPopMin = 128, "zpopmin", -2, Write, ONE, |e, a| sorted::zpop(e, a, false);
-    ZPopMax = 129, "zpopmax", -2, Write, ONE, |e, a| sorted::zpop(e, a, true);
-    ZMPop = 130, "zmpop", -4, Write, counted(0, false), sorted::zmpop;
-    BZPopMin = 131, "bzpopmin", -3, Write, keys_at(0, -2, 1), |e, a| sorted::blocking_pop(e, a, false), blocking;
-    BZPopMax = 132, "bzpopmax", -3, Write, keys_at(0, -2, 1), |e, a| sorted::blocking_pop(e, a, true), blocking;
-    BZMPop = 133, "bzmpop", -5, Write, counted(1, false), sorted::bzmpop, blocking;
+    ZPopMin = 128, "zpopmin", -2, Write, ONE, |e, a| sorted::zpop(e, a, false), frees;
+    ZPopMax = 129, "zpopmax", -2, Write, ONE, |e, a| sorted::zpop(e, a, true), frees;
+    ZMPop = 130, "zmpop", -4, Write, counted(0, false), sorted::zmpop, frees;
+    BZPopMin = 131, "bzpopmin", -3, Write, keys_at(0, -2, 1), |e, a| sorted::blocking_pop(e, a, false), blocking, frees;
+    BZPopMax = 132, "bzpopmax", -3, Write, keys_at(0, -2, 1), |e, a| sorted::blocking_pop(e, a, true), blocking, frees;
+    BZMPop = 133, "bzmpop", -5, Write, counted(1, false), sorted::bzmpop, blocking, frees;
     ZUnion = 134, "zunion", -3, Read, counted(0, false), |v, a| sorted_algebra::algebra(v, a, Algebra::Union, "zunion");
     ZInter = 135, "zinter", -3, Read, counted(0, false), |v, a| sorted_algebra::algebra(v, a, Algebra::Inter, "zinter");
     ZDiff = 136, "zdiff", -3, Read, counted(0, false), |v, a| sorted_algebra::algebra(v, a, Algebra::Diff, "zdiff");
@@ -271,9 +276,9 @@ commands! {
     ZInterStore = 138, "zinterstore", -4, Write, counted(1, true), |e, a| sorted_algebra::algebra_store(e, a, Algebra::Inter, "zinterstore");
     ZDiffStore = 139, "zdiffstore", -4, Write, counted(1, true), |e, a| sorted_algebra::algebra_store(e, a, Algebra::Diff, "zdiffstore");
     ZInterCard = 140, "zintercard", -3, Read, counted(0, false), sorted_algebra::zintercard;
-    ZRemRangeByRank = 141, "zremrangebyrank", 4, Write, ONE, |e, a| sorted_range::remove_range(e, a, By::Rank);
-    ZRemRangeByScore = 142, "zremrangebyscore", 4, Write, ONE, |e, a| sorted_range::remove_range(e, a, By::Score);
-    ZRemRangeByLex = 143, "zremrangebylex", 4, Write, ONE, |e, a| sorted_range::remove_range(e, a, By::Lex);
+    ZRemRangeByRank = 141, "zremrangebyrank", 4, Write, ONE, |e, a| sorted_range::remove_range(e, a, By::Rank), frees;
+    ZRemRangeByScore = 142, "zremrangebyscore", 4, Write, ONE, |e, a| sorted_range::remove_range(e, a, By::Score), frees;
+    ZRemRangeByLex = 143, "zremrangebylex", 4, Write, ONE, |e, a| sorted_range::remove_range(e, a, By::Lex), frees;
     ZRandMember = 144, "zrandmember", -2, Read, ONE, sorted::zrandmember;
     ZScan = 145, "zscan", -3, Read, ONE, scan::zscan;
 }

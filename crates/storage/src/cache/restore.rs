@@ -33,7 +33,7 @@ impl Restore {
     }
 
     fn records_of(&mut self, chunk: &[u8]) -> Result<(), String> {
-        let mut r = chunk::open(chunk, FORMAT, self.chunks)?;
+        let r = chunk::open(chunk, FORMAT, self.chunks)?;
         if self.ended {
             return Err("the snapshot had ended before it".into());
         }
