@@ -23,6 +23,10 @@ struct Model {
     now_ms: i64,
 }
 
+fn shown(number: f64) -> String {
+    double_text(number, |text| String::from_utf8_lossy(text).into_owned())
+}
+
 /// An answer as text; members without order are sorted.
 fn show(reply: &Reply) -> String {
     let join = |parts: Vec<String>| format!("[{}]", parts.join(" "));
@@ -42,7 +46,7 @@ fn show(reply: &Reply) -> String {
         Reply::Status(text) => text.to_string(),
         Reply::Error(text) => text.split(' ').next().expect("a code").into(),
         Reply::Integer(value) => value.to_string(),
-        Reply::Double(value) => double_text(*value),
+        Reply::Double(value) => shown(*value),
         Reply::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Reply::Array(replies) => join(all(replies)),
         Reply::Pairs(entries) => join(pairs(entries)),
@@ -287,7 +291,7 @@ impl Model {
                 let all = Self::ladder(&sorted);
                 let pairs: Vec<_> = all
                     .iter()
-                    .map(|(n, s)| format!("{n}={}", double_text(*s)))
+                    .map(|(n, s)| format!("{n}={}", shown(*s)))
                     .collect();
                 format!("[{}]", pairs.join(" "))
             }

@@ -3,8 +3,8 @@
 use crate::error::ProtocolError;
 use crate::inline;
 use crate::input::{Input, LINE_END};
-use crate::number::parse_integer;
 use bytes::Bytes;
+use storage::cache::parse_integer;
 
 /// Longest line with a number of arguments or an argument's length; Redis' own.
 const HEAD_BYTES_MAX: usize = 64 * 1024;

@@ -6,17 +6,15 @@
 //! what a request means is decided elsewhere.
 //!
 //! Reading order: [`Connection`] (bytes to requests), [`reply`] (answers to bytes), [`client`] (the other
-//! side). `input`, `inline` and `number` lie below.
+//! side). `input` and `inline` lie below.
 
 pub mod client;
 mod connection;
 mod error;
 mod inline;
 mod input;
-mod number;
 pub mod reply;
 
 pub use connection::{Connection, Limits};
 pub use error::ProtocolError;
-pub use number::double_text;
 pub use reply::Protocol;

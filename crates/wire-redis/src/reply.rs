@@ -2,8 +2,7 @@
 //!
 //! [`encode`] writes a whole [`Reply`]; the smaller functions are for answers that are made in place.
 
-use crate::number::double_text;
-use storage::cache::Reply;
+use storage::cache::{Reply, double_text};
 
 /// What a client asked for by HELLO.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]

@@ -246,7 +246,9 @@ fn show(reply: &Reply, out: &mut String) {
                 show(score, out);
             }
         }
-        Reply::Double(number) => out.push_str(&storage::cache::double_text(*number)),
+        Reply::Double(number) => {
+            storage::cache::double_text(*number, |text| out.push_str(&self::text(text)));
+        }
         Reply::Integer(number) => _ = write!(out, "{number}"),
         _ => {}
     }

@@ -166,7 +166,7 @@ fn show(reply: &Reply) -> String {
         Reply::Status(text) => text.to_string(),
         Reply::Error(text) => format!("! {text}"),
         Reply::Integer(value) => value.to_string(),
-        Reply::Double(value) => format!("~{}", double_text(*value)),
+        Reply::Double(value) => double_text(*value, |t| format!("~{}", String::from_utf8_lossy(t))),
         Reply::Bool(value) => value.to_string(),
         Reply::Bulk(bytes) => format!("\"{}\"", bytes.escape_ascii()),
         Reply::Verbatim(text) => text.clone(),

@@ -4,8 +4,8 @@ use super::Value;
 use crate::connection::Limits;
 use crate::error::ProtocolError;
 use crate::input::{Input, LINE_END};
-use crate::number::{parse_double, parse_integer};
 use bytes::Bytes;
+use storage::cache::parse_integer;
 
 /// Answers within answers; no command of Redis comes near it.
 const DEPTH_MAX: usize = 64;
@@ -123,7 +123,7 @@ impl Decoder {
             b'+' => Value::Status(text),
             b'-' => Value::Error(text),
             b':' => Value::Integer(number(&text)?),
-            b',' => Value::Double(parse_double(&text).ok_or(ProtocolError::ReplyInvalid)?),
+            b',' => Value::Double(double(&text)?),
             b'(' if is_decimal(&text) => Value::BigNumber(text),
             b'#' if *text == *b"t" => Value::Bool(true),
             b'#' if *text == *b"f" => Value::Bool(false),
@@ -244,6 +244,12 @@ fn number(text: &[u8]) -> Result<i64, ProtocolError> {
     // The newer version allows a plus.
     let text = text.strip_prefix(b"+").unwrap_or(text);
     parse_integer(text).ok_or(ProtocolError::ReplyInvalid)
+}
+
+/// NaN is among them.
+fn double(text: &[u8]) -> Result<f64, ProtocolError> {
+    let text = std::str::from_utf8(text).ok();
+    (text.and_then(|text| text.parse().ok())).ok_or(ProtocolError::ReplyInvalid)
 }
 
 fn is_decimal(text: &[u8]) -> bool {

@@ -146,8 +146,8 @@ pub fn zscan(view: View<'_>, args: &[Bytes]) -> Answer {
     let next = view.sorted(&args[0])?.and_then(|sorted| {
         sorted.scan(hash_of(from), options.count, |member| {
             if options.fits(member.name()) {
-                let score = double_text(member.score());
-                items.extend([bulk(member.name()), Reply::Bulk(score.into())]);
+                let score = double_text(member.score(), Bytes::copy_from_slice);
+                items.extend([bulk(member.name()), Reply::Bulk(score)]);
             }
         })
     });
