@@ -3,7 +3,7 @@
 //!
 //! The crate knows no wire format, no socket and no clock. Reading order: [`command`] (what may be
 //! asked), [`output`] (what is told), [`machine`] (the replicated state, its revision and its sessions),
-//! `tree` (the one keyspace so far), then what is *not* replicated: [`watches`] at each session's home,
+//! `tree` (the one keyspace so far), [`services`] (a machine of its own), then what is *not* replicated: [`watches`] at each session's home,
 //! [`leases`] at the leader.
 
 pub mod acl;
@@ -12,6 +12,7 @@ pub mod leases;
 pub mod machine;
 pub mod output;
 mod restore;
+pub mod services;
 mod sessions;
 mod tree;
 pub mod watches;

@@ -24,7 +24,7 @@ use base::{LaneId, Now};
 use mio::event::Event as Polled;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use node::{Action, AdminReply, Core, Endpoint, Event, FrontEnd, RequestId};
+use node::{Action, AdminReply, CallReply, Core, Endpoint, Event, FrontEnd, RequestId};
 use peers::Pause;
 use ports::Port;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +36,9 @@ use std::time::Duration;
 const READ_BYTES: usize = 64 << 10;
 /// Questions of people under way, at most.
 const ADMIN_MAX: usize = 1_024;
+
+/// Callers who have hung up are looked for this often, in microseconds.
+const CALLS_US: u64 = 1_000_000;
 
 const WAKER: u64 = 0;
 /// Tokens from here to [`FIRST_SOCKET`] are those of the client ports.
@@ -81,6 +84,8 @@ enum Timer {
     Redial(u64),
     /// Accept again.
     Accept,
+    /// See who has hung up.
+    Calls,
 }
 
 /// Runs the core until it stops (the reason) or [`Mail::Stop`] comes (`None`).
@@ -120,6 +125,9 @@ struct CoreThread {
     /// What the host has to tell the core in the next round.
     events: VecDeque<Event>,
     questions: HashMap<u64, tokio::sync::oneshot::Sender<AdminReply>>,
+    calls: HashMap<u64, tokio::sync::oneshot::Sender<CallReply>>,
+    /// [`Timer::Calls`] is set.
+    watches_calls: bool,
     scratch: Vec<u8>,
     stop: Option<Option<String>>,
 }
@@ -156,6 +164,8 @@ impl CoreThread {
             dirty: Vec::new(),
             events: VecDeque::new(),
             questions: HashMap::default(),
+            calls: HashMap::default(),
+            watches_calls: false,
             scratch: vec![0; READ_BYTES],
             stop: None,
         }
@@ -299,6 +309,13 @@ impl CoreThread {
                     self.questions.insert(request.0, reply);
                     self.core.handle(now, Event::Admin { request, command });
                 }
+                Mail::Call { call, reply } => {
+                    let request = RequestId(self.next_request);
+                    self.next_request += 1;
+                    self.watch_calls(now);
+                    self.calls.insert(request.0, reply);
+                    self.core.handle(now, Event::Call { request, call });
+                }
                 Mail::Stream {
                     socket,
                     hello,
@@ -327,12 +344,38 @@ impl CoreThread {
             self.timers.pop_first();
             match timer {
                 Timer::Accept => self.accept_paused = false,
+                Timer::Calls => self.end_calls(now),
                 Timer::Linger(token) => {
                     self.clients.remove(&token);
                 }
                 Timer::Dial(token) => self.end_dial(now, token),
                 Timer::Redial(pause) => self.end_pause(now, pause),
             }
+        }
+    }
+
+    /// Tells the core of callers who have hung up.
+    fn end_calls(&mut self, now: Now) {
+        let mut gone: Vec<u64> = (self.calls.iter())
+            .filter(|(_, reply)| reply.is_closed())
+            .map(|(request, _)| *request)
+            .collect();
+        gone.sort_unstable();
+        for request in gone {
+            self.calls.remove(&request);
+            let request = RequestId(request);
+            self.core.handle(now, Event::HungUp { request });
+        }
+        self.watches_calls = false;
+        if !self.calls.is_empty() {
+            self.watch_calls(now);
+        }
+    }
+
+    fn watch_calls(&mut self, now: Now) {
+        if !self.watches_calls {
+            self.watches_calls = true;
+            (self.timers).insert((now.mono_us + CALLS_US, Timer::Calls));
         }
     }
 
@@ -362,6 +405,12 @@ impl CoreThread {
             Action::AdminReply { request, reply } => {
                 if let Some(waiting) = self.questions.remove(&request.0) {
                     // Who asked may have given up.
+                    let _ = waiting.send(reply);
+                }
+            }
+            Action::CallReply { request, reply } => {
+                if let Some(waiting) = self.calls.remove(&request.0) {
+                    // Who called may have hung up.
                     let _ = waiting.send(reply);
                 }
             }

@@ -4,6 +4,7 @@
 //! as JSON, which a page of another site cannot send without asking first; and only under a host name
 //! that is ours, so that a foreign name that resolves to this machine (DNS rebinding) gets nothing.
 
+use crate::discovery;
 use crate::log;
 use crate::mail::{Mail, Mailbox};
 use crate::metrics;
@@ -16,8 +17,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use base::NodeId;
 use node::admin::{KeysPage, TreePage};
-use node::{AdminCommand, AdminReply, Status};
+use node::{AdminCommand, AdminReply, Call, CallReply, Status};
 use serde::Deserialize;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -38,6 +40,10 @@ const ORDER_BYTES_MAX: usize = 64 << 10;
 pub struct HttpConfig {
     /// Host names, besides `localhost` and IP addresses, under which it answers.
     pub hosts: Vec<String>,
+    /// This node.
+    pub node: NodeId,
+    /// Its host name or IP address, without a port, for services that have none of their own.
+    pub node_address: String,
 }
 
 /// The HTTP thread. Dropping it ends the thread.
@@ -46,13 +52,20 @@ pub struct Http {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+pub struct Shared {
     cores: Vec<Mailbox>,
-    hosts: Vec<String>,
+    config: HttpConfig,
     series: Mutex<Series>,
 }
 
-type App = Arc<Shared>;
+pub type App = Arc<Shared>;
+
+impl Shared {
+    /// What it was told at its start.
+    pub fn config(&self) -> &HttpConfig {
+        &self.config
+    }
+}
 
 impl Http {
     /// Starts serving on `listener`.
@@ -69,7 +82,7 @@ impl Http {
         let (stop, stopped) = oneshot::channel();
         let app = Arc::new(Shared {
             cores,
-            hosts: config.hosts,
+            config,
             series: Mutex::default(),
         });
         let thread = std::thread::Builder::new()
@@ -116,6 +129,7 @@ async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .merge(discovery::routes())
         .fallback(get(page))
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .layer(middleware::from_fn_with_state(app.clone(), guard))
@@ -151,7 +165,7 @@ fn lock(series: &Mutex<Series>) -> std::sync::MutexGuard<'_, Series> {
 // ---- who may ask -----------------------------------------------------------------------------
 
 async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    if !host_allowed(request.headers(), request.uri(), &app.hosts) {
+    if !host_allowed(request.headers(), request.uri(), &app.config.hosts) {
         return refuse(
             StatusCode::MISDIRECTED_REQUEST,
             "this host name is not known here: use localhost or the IP address, or add the name to `console_hosts` in the configuration",
@@ -229,6 +243,26 @@ async fn order(app: &Shared, command: AdminCommand) -> Result<AdminReply, String
     answer
 }
 
+/// Calls the cores in turn until one holds the shard that is called for. It may take as long as the call
+/// says; giving up hangs up.
+pub async fn call(app: &Shared, call: Call) -> CallReply {
+    let mut answer = CallReply::NotHere {
+        message: "the node has no cores".into(),
+    };
+    for core in &app.cores {
+        let (reply, answered) = oneshot::channel();
+        let call = call.clone();
+        core.send(Mail::Call { call, reply });
+        answer = answered.await.unwrap_or_else(|_| CallReply::Unknown {
+            message: "the core has stopped; ask another node".into(),
+        });
+        if !matches!(answer, CallReply::NotHere { .. }) {
+            break;
+        }
+    }
+    answer
+}
+
 async fn read_tree(app: &Shared, path: &str, from: SocketAddr) -> Result<TreePage, String> {
     let command = AdminCommand::TreeRead {
         path: path.to_owned(),
@@ -266,7 +300,7 @@ fn unavailable(message: &str) -> Response {
     refuse(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Response {
+pub fn text(status: StatusCode, body: impl Into<String>) -> Response {
     (status, body.into()).into_response()
 }
 

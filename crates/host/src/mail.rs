@@ -3,7 +3,7 @@
 use base::LaneId;
 use journal::{DiskResult, Ticket};
 use mio::Waker;
-use node::{AdminCommand, AdminReply, DiskSpace, Hello};
+use node::{AdminCommand, AdminReply, Call, CallReply, DiskSpace, Hello};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -27,6 +27,13 @@ pub enum Mail {
         command: AdminCommand,
         /// Where the answer goes.
         reply: tokio::sync::oneshot::Sender<AdminReply>,
+    },
+    /// Somebody calls for a shard. Dropping the other end of `reply` hangs up.
+    Call {
+        /// What.
+        call: Call,
+        /// Where the answer goes.
+        reply: tokio::sync::oneshot::Sender<CallReply>,
     },
     /// Another core's stream, greeted.
     Stream {

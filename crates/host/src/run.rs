@@ -186,7 +186,11 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
     let acceptor = Acceptor::start(listener, mailboxes.clone()).map_err(machine)?;
     let http = console
         .map(|listener| {
+            let address = config.address();
+            let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host);
             let http = HttpConfig {
+                node,
+                node_address: host.trim_matches(['[', ']']).to_owned(),
                 hosts: config.console_hosts.clone(),
             };
             Http::start(listener, mailboxes.clone(), http).map_err(machine)

@@ -489,6 +489,10 @@ impl Run {
                 }
             }
             News::Admin(request, reply) => self.admin(request, reply),
+            // No client of the lab's calls yet.
+            News::Called(request, reply) => {
+                (self.world.trace).comment(self.world.now_us, || format!("{request:?}: {reply:?}"));
+            }
             News::Stopped(node, reason) => self.stopped(node, &reason),
         }
     }

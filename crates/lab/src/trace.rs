@@ -154,6 +154,15 @@ impl Trace {
                 self.head(at_us, place, 10);
                 self.number(request.0);
             }
+            Event::Call { request, call } => {
+                self.head(at_us, place, 14);
+                self.number(request.0);
+                self.bytes(format!("{call:?}").as_bytes());
+            }
+            Event::HungUp { request } => {
+                self.head(at_us, place, 15);
+                self.number(request.0);
+            }
             Event::DiskSpace(space) => {
                 self.head(at_us, place, 11);
                 self.number(space.free_bytes);
@@ -212,6 +221,11 @@ impl Trace {
             Action::AdminReply { request, .. } => {
                 self.head(at_us, place, 29);
                 self.number(request.0);
+            }
+            Action::CallReply { request, reply } => {
+                self.head(at_us, place, 34);
+                self.number(request.0);
+                self.bytes(format!("{reply:?}").as_bytes());
             }
             Action::Log { message, .. } => {
                 self.head(at_us, place, 30);

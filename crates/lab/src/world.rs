@@ -11,8 +11,8 @@ use crate::trace::Trace;
 use base::{CoreId, LaneId, NodeId, Rng};
 use bytes::Bytes;
 use node::{
-    Action, AdminCommand, AdminReply, ClientId, CoreConfig, Endpoint, Event, FrontEnd, RequestId,
-    StreamId,
+    Action, AdminCommand, AdminReply, CallReply, ClientId, CoreConfig, Endpoint, Event, FrontEnd,
+    RequestId, StreamId,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -179,6 +179,8 @@ pub enum News {
     Alarm(u64),
     /// A node answered its administrator.
     Admin(RequestId, AdminReply),
+    /// A node answered a call.
+    Called(RequestId, CallReply),
     /// A node's process stopped by itself.
     Stopped(usize, String),
 }
@@ -474,6 +476,9 @@ impl World {
                 self.drop_connections_of(|at, of| (at, of) == (place, front));
             }
             Action::AdminReply { request, reply } => self.answer(request, reply),
+            Action::CallReply { request, reply } => {
+                self.news.push_back(News::Called(request, reply));
+            }
             Action::Log { .. } => {}
             Action::Stop { reason, .. } => {
                 self.trace

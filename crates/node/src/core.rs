@@ -5,6 +5,7 @@
 //! leads to more; then the host polls [`Action`]s.
 
 use crate::admin::Counters;
+use crate::desk::Desk;
 use crate::event::{Action, Endpoint, Event, FrontEnd, Hello, Level};
 use crate::formation::Formation;
 use crate::frame::Frame;
@@ -159,6 +160,7 @@ pub struct Core {
     pub(crate) stamp_clock: StampClock,
     pub(crate) redis: Redis,
     pub(crate) kafka: Kafka,
+    pub(crate) desk: Desk,
     /// Front ends that serve.
     pub(crate) open_fronts: BTreeSet<FrontEnd>,
     /// Replicas that were as new as any since they came to be.
@@ -220,6 +222,7 @@ impl Core {
         let zookeeper = Zookeeper::new(me, &config, rng.next_u64());
         let redis = Redis::new(now, me, &config, rng.next_u64());
         let kafka = Kafka::new(me, &config, rng.next_u64());
+        let desk = Desk::new(me, rng.next_u64());
         let mut core = Self {
             me,
             started_us: now.mono_us,
@@ -238,6 +241,7 @@ impl Core {
             stamp_clock: StampClock::default(),
             redis,
             kafka,
+            desk,
             open_fronts: BTreeSet::new(),
             caught_up: BTreeSet::new(),
             catch_up: BTreeMap::new(),
@@ -348,6 +352,10 @@ impl Core {
             } => self.disk_done(now, lane, ticket, &result),
             Event::DiskSpace(space) => self.disk_measured(space),
             Event::Admin { request, command } => self.admin(now, request, command),
+            Event::Call { request, call } => {
+                self.with_desk(now, |desk, cx| desk.handle_call(cx, request, call));
+            }
+            Event::HungUp { request } => self.desk.handle_hung_up(request),
         }
     }
 
@@ -367,11 +375,13 @@ impl Core {
             }
         }
         self.with_kafka(now, |front, cx| front.serve_woken(cx));
+        self.with_desk(now, |desk, cx| desk.serve_woken(cx));
         self.route_asks(now);
         self.flush_lanes(now);
         self.zookeeper.flush(&mut self.counters, &mut self.actions);
         self.redis.flush(&mut self.counters, &mut self.actions);
         self.kafka.flush(&mut self.counters, &mut self.actions);
+        self.desk.flush();
     }
 
     /// The next action, in order. Poll until `None` after each `flush`.
@@ -480,7 +490,7 @@ impl Core {
     }
 
     /// The front ends that take a [`Context`], and that.
-    fn fronts(&mut self, now: Now) -> (&mut Redis, &mut Kafka, Context<'_>) {
+    fn fronts(&mut self, now: Now) -> (&mut Redis, &mut Kafka, &mut Desk, Context<'_>) {
         let cx = Context {
             now,
             time_ms: self.stamp_clock.read_ms(now),
@@ -493,17 +503,22 @@ impl Core {
             actions: &mut self.actions,
             counters: &mut self.counters,
         };
-        (&mut self.redis, &mut self.kafka, cx)
+        (&mut self.redis, &mut self.kafka, &mut self.desk, cx)
     }
 
     pub(crate) fn with_redis(&mut self, now: Now, run: impl FnOnce(&mut Redis, &mut Context<'_>)) {
-        let (redis, _, mut cx) = self.fronts(now);
+        let (redis, _, _, mut cx) = self.fronts(now);
         run(redis, &mut cx);
     }
 
     pub(crate) fn with_kafka(&mut self, now: Now, run: impl FnOnce(&mut Kafka, &mut Context<'_>)) {
-        let (_, kafka, mut cx) = self.fronts(now);
+        let (_, kafka, _, mut cx) = self.fronts(now);
         run(kafka, &mut cx);
+    }
+
+    pub(crate) fn with_desk(&mut self, now: Now, run: impl FnOnce(&mut Desk, &mut Context<'_>)) {
+        let (_, _, desk, mut cx) = self.fronts(now);
+        run(desk, &mut cx);
     }
 
     /// Tells the front ends that the fate of what was sent to a shard's leader cannot be known here.
@@ -513,6 +528,7 @@ impl Core {
         }
         self.with_redis(now, |front, cx| front.handle_leader_lost(cx, shard));
         self.with_kafka(now, |front, cx| front.handle_leader_lost(cx, shard));
+        self.with_desk(now, |desk, cx| desk.handle_leader_lost(cx, shard));
     }
 
     /// Sends what the front ends asked for on its way.
@@ -544,6 +560,7 @@ impl Core {
         }
         self.redis.mark_sent(shard);
         self.kafka.mark_sent(shard);
+        self.desk.mark_sent(shard);
         if node == self.me.node {
             let replica = self.replicas.get_mut(shard);
             let taken = replica.is_some_and(|r| units.into_iter().all(|unit| r.propose(unit)));

@@ -4,6 +4,7 @@
 //! its other side.
 
 use crate::admin::{AdminCommand, AdminReply, DiskSpace};
+use crate::desk::{Call, CallReply};
 use base::{ClusterId, CoreAddress, CoreId, LaneId};
 use bytes::Bytes;
 use journal::{DiskOp, DiskResult, Ticket};
@@ -16,7 +17,7 @@ pub struct StreamId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct ClientId(pub u64);
 
-/// A question from people (console, REST, command line), numbered by the host.
+/// A question from people (console, REST, command line) or a call, numbered by the host.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct RequestId(pub u64);
 
@@ -167,6 +168,18 @@ pub enum Event {
         /// What.
         command: AdminCommand,
     },
+    /// Somebody calls for a shard. Always answered by [`Action::CallReply`], unless it hangs up.
+    Call {
+        /// To be named in the reply.
+        request: RequestId,
+        /// What.
+        call: Call,
+    },
+    /// Nobody waits for the answer to a call any more. What was called for may be done all the same.
+    HungUp {
+        /// Which call.
+        request: RequestId,
+    },
 }
 
 /// What a core wants done.
@@ -226,6 +239,13 @@ pub enum Action {
         request: RequestId,
         /// What.
         reply: AdminReply,
+    },
+    /// The answer to an [`Event::Call`].
+    CallReply {
+        /// Which.
+        request: RequestId,
+        /// What.
+        reply: CallReply,
     },
     /// A line for the log.
     Log {

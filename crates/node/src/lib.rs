@@ -3,10 +3,11 @@
 //!
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
 //! (shards and lanes), `formation` (how a node comes to be of a cluster), `reports` (when it may go),
-//! `front`, `zookeeper`, `redis` and `kafka` (the front ends), `people` (status and orders), `space` (when a disk is nearly full).
+//! `front`, `zookeeper`, `redis`, `kafka` and [`desk`] (the front ends), `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
 pub mod core;
+pub mod desk;
 pub mod event;
 mod formation;
 mod frame;
@@ -27,4 +28,5 @@ mod zookeeper;
 pub use crate::core::{Core, CoreConfig, LaneStart};
 pub use admin::{AdminCommand, AdminReply, DiskSpace, Status};
 pub use catalog::{Durability, Policy, PoolSpec};
+pub use desk::{After, Call, CallReply};
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};

@@ -396,6 +396,9 @@ impl Core {
                 ShardEvent::Output(ShardOutput::Registry(output)) => {
                     self.with_kafka(now, |front, cx| front.handle_registry(cx, output));
                 }
+                ShardEvent::Output(ShardOutput::Services(output)) => {
+                    self.with_desk(now, |desk, cx| desk.handle_services(cx, output));
+                }
                 ShardEvent::Barrier(token) => self.barrier(now, token),
                 ShardEvent::Role => self.role_changed(now, id),
                 ShardEvent::Fetch {
@@ -424,6 +427,7 @@ impl Core {
                     }
                     self.redis.close_all(&mut self.actions);
                     self.kafka.close_all(&mut self.actions);
+                    self.with_desk(now, |desk, cx| desk.handle_installed(cx, id));
                 }
                 ShardEvent::Silent(reason) => {
                     self.log(
@@ -528,6 +532,7 @@ impl Core {
         self.with_zookeeper(now, |front, cx| front.handle_barrier(cx, token));
         self.with_redis(now, |front, cx| front.handle_barrier(cx, token));
         self.with_kafka(now, |front, cx| front.handle_barrier(cx, token));
+        self.with_desk(now, |desk, cx| desk.handle_barrier(cx, token));
     }
 
     fn role_changed(&mut self, now: Now, id: ShardId) {

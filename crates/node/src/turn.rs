@@ -72,6 +72,7 @@ impl Core {
         self.with_zookeeper(now, |front, cx| front.handle_tick(cx, contact_us));
         self.with_redis(now, |front, cx| front.handle_tick(cx));
         self.with_kafka(now, |front, cx| front.handle_tick(cx));
+        self.with_desk(now, |desk, cx| desk.handle_tick(cx));
     }
 
     pub(crate) fn ping_interval_us(&self) -> u64 {

@@ -8,6 +8,7 @@ use base::{ApplyFault, DecodeError, Machine, SnapshotPoll, Stamp, Writer};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogOutput, META_SHARD};
 use coordination::Coordination;
+use coordination::services::{self, Services};
 use messaging::{Registry, Topics};
 use storage::cache::{self, Cache};
 
@@ -31,6 +32,8 @@ pub struct Data {
     pub topics: Topics,
     /// Which topics there are; only the tree shard's is ever used.
     pub registry: Registry,
+    /// Who offers what, where; only the tree shard's is ever used.
+    pub services: Services,
     /// Empty between units; kept for its room.
     cache_outputs: Vec<cache::Output>,
     /// Which chapter the snapshot under way is at.
@@ -44,6 +47,7 @@ enum Chapter {
     Cache = 2,
     Topics = 3,
     Registry = 4,
+    Services = 5,
 }
 
 impl Chapter {
@@ -53,6 +57,7 @@ impl Chapter {
             2 => Some(Self::Cache),
             3 => Some(Self::Topics),
             4 => Some(Self::Registry),
+            5 => Some(Self::Services),
             _ => None,
         }
     }
@@ -73,6 +78,8 @@ pub enum DataUnit {
     Topics(messaging::Unit),
     /// For the registry of topics.
     Registry(messaging::RegistryUnit),
+    /// For the services.
+    Services(services::Unit),
 }
 
 impl DataUnit {
@@ -103,6 +110,10 @@ impl DataUnit {
                 w.u8(Chapter::Registry as u8);
                 unit.encode_into(&mut w);
             }
+            Self::Services(unit) => {
+                w.u8(Chapter::Services as u8);
+                unit.encode_into(&mut w);
+            }
         }
         w.into_bytes()
     }
@@ -117,6 +128,7 @@ impl DataUnit {
             Chapter::Cache => Self::Cache(cache::Unit::decode(&unit)?),
             Chapter::Topics => Self::Topics(messaging::Unit::decode(&unit)?),
             Chapter::Registry => Self::Registry(messaging::RegistryUnit::decode(&unit)?),
+            Chapter::Services => Self::Services(services::Unit::decode(&unit)?),
         })
     }
 }
@@ -134,6 +146,8 @@ pub enum ShardOutput {
     Topics(messaging::Output),
     /// From the registry of topics.
     Registry(messaging::RegistryOutput),
+    /// From the services.
+    Services(services::Output),
 }
 
 impl ShardMachine {
@@ -190,6 +204,11 @@ impl ShardMachine {
                         m.registry.apply_unit(unit, &mut outputs);
                         out.extend(outputs.into_iter().map(ShardOutput::Registry));
                     }
+                    DataUnit::Services(unit) => {
+                        let mut outputs = Vec::new();
+                        m.services.apply_unit(unit, &mut outputs);
+                        out.extend(outputs.into_iter().map(ShardOutput::Services));
+                    }
                 }
             }
         }
@@ -219,6 +238,7 @@ impl ShardMachine {
                     + m.cache.bytes()
                     + m.topics.bytes()
                     + topics
+                    + m.services.bytes()
             }
         }
     }
@@ -232,6 +252,7 @@ impl ShardMachine {
                     ^ m.cache.digest().rotate_left(1)
                     ^ m.topics.digest().rotate_left(2)
                     ^ m.registry.digest().rotate_left(3)
+                    ^ m.services.digest().rotate_left(4)
             }
         }
     }
@@ -245,6 +266,7 @@ impl ShardMachine {
                 m.cache.begin_snapshot();
                 m.topics.begin_snapshot();
                 m.registry.begin_snapshot();
+                m.services.begin_snapshot();
                 m.cut = Some(Chapter::Coordination);
             }
         }
@@ -268,6 +290,7 @@ impl ShardMachine {
                 m.cache.abort_snapshot();
                 m.topics.abort_snapshot();
                 m.registry.abort_snapshot();
+                m.services.abort_snapshot();
             }
         }
     }
@@ -283,6 +306,7 @@ impl ShardMachine {
                     Some(Chapter::Cache) => m.cache.restore(chunk),
                     Some(Chapter::Topics) => m.topics.restore(chunk),
                     Some(Chapter::Registry) => m.registry.restore(chunk),
+                    Some(Chapter::Services) => m.services.restore(chunk),
                     None => Err(format!(
                         "a chunk of chapter {number}, which is not known here"
                     )),
@@ -299,7 +323,8 @@ impl ShardMachine {
                 m.coordination.finish_restore()?;
                 m.cache.finish_restore()?;
                 m.topics.finish_restore()?;
-                m.registry.finish_restore()
+                m.registry.finish_restore()?;
+                m.services.finish_restore()
             }
         }
     }
@@ -313,6 +338,7 @@ impl Data {
                 Chapter::Cache => self.cache.poll_snapshot(bytes_max),
                 Chapter::Topics => self.topics.poll_snapshot(bytes_max),
                 Chapter::Registry => self.registry.poll_snapshot(bytes_max),
+                Chapter::Services => self.services.poll_snapshot(bytes_max),
             };
             match poll {
                 SnapshotPoll::Chunk(mut bytes) => {

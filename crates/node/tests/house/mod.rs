@@ -5,8 +5,8 @@ use base::{CoreId, LaneId, NodeId, Now, SessionId};
 use bytes::Bytes;
 use journal::{DiskOp, DiskResult, FileId, Recovery, Ticket};
 use node::{
-    Action, AdminCommand, AdminReply, ClientId, Core, CoreConfig, DiskSpace, Endpoint, Event,
-    FrontEnd, Hello, LaneStart, RequestId, Status, StreamId,
+    Action, AdminCommand, AdminReply, Call, CallReply, ClientId, Core, CoreConfig, DiskSpace,
+    Endpoint, Event, FrontEnd, Hello, LaneStart, RequestId, Status, StreamId,
 };
 use std::collections::{BTreeMap, VecDeque};
 use wire_zookeeper::ConnectRequest;
@@ -35,6 +35,7 @@ pub struct Machine {
     running: Vec<Core>,
     inboxes: Vec<VecDeque<Event>>,
     replies: Vec<AdminReply>,
+    answers: BTreeMap<RequestId, CallReply>,
 }
 
 impl Machine {
@@ -53,6 +54,7 @@ impl Machine {
             running: Vec::new(),
             inboxes: Vec::new(),
             replies: Vec::new(),
+            answers: BTreeMap::new(),
         }
     }
 }
@@ -300,6 +302,9 @@ impl House {
             Action::CloseFrontEnd(FrontEnd::Zookeeper) => self.machines[m].serves = None,
             Action::OpenFrontEnd(_) | Action::CloseFrontEnd(_) => {}
             Action::AdminReply { reply, .. } => self.machines[m].replies.push(reply),
+            Action::CallReply { request, reply } => {
+                self.machines[m].answers.insert(request, reply);
+            }
             Action::Log { message, .. } => self.machines[m].log.push(message),
             Action::Stop { reason, .. } => {
                 self.kill(m);
@@ -362,6 +367,32 @@ impl House {
     /// The answer of a machine's first core.
     pub fn order(&mut self, m: usize, command: AdminCommand) -> AdminReply {
         self.tell(m, 0, command)
+    }
+
+    /// Calls a machine's first core; the answer is to be had from [`Self::answer`].
+    pub fn call(&mut self, m: usize, call: Call) -> RequestId {
+        let request = RequestId(self.number());
+        self.post(m, 0, Event::Call { request, call });
+        request
+    }
+
+    /// Nobody waits for a call any more.
+    pub fn hang_up(&mut self, m: usize, request: RequestId) {
+        self.post(m, 0, Event::HungUp { request });
+    }
+
+    /// The answer to a call, if it has come.
+    pub fn answer(&mut self, m: usize, request: RequestId) -> Option<CallReply> {
+        self.machines[m].answers.remove(&request)
+    }
+
+    /// The answer to a call, awaited.
+    pub fn called(&mut self, m: usize, call: Call) -> CallReply {
+        let request = self.call(m, call);
+        self.run_until("the call is answered", |h| {
+            h.machines[m].answers.contains_key(&request)
+        });
+        self.answer(m, request).expect("it is there")
     }
 
     /// The status of a core.

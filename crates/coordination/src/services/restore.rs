@@ -1,0 +1,60 @@
+//! The image of all services, and reading it back.
+
+use super::{Entry, Instance, Services};
+use base::{DecodeError, Machine, Reader, Writer};
+
+/// Version of the form.
+const FORMAT: u16 = 1;
+
+impl Services {
+    /// Empty for a machine that nothing was ever asked of.
+    pub(super) fn image(&self) -> Vec<u8> {
+        if self.revision == 0 {
+            return Vec::new();
+        }
+        let mut w = Writer::with_capacity(self.bytes as usize + 64);
+        w.u16(FORMAT).u64(self.revision).u64(self.extinct);
+        w.u64(self.digest()).u32(self.services.len() as u32);
+        for (name, service) in &self.services {
+            w.str(name).u64(service.index);
+        }
+        w.u32(self.instances.len() as u32);
+        for entry in self.instances.values() {
+            entry.encode_into(&mut w);
+        }
+        w.into_vec()
+    }
+
+    pub(super) fn from_image(image: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(image);
+        if r.u16()? != FORMAT {
+            return Err(DecodeError::Invalid("format"));
+        }
+        let mut made = Self {
+            revision: r.u64()?,
+            extinct: r.u64()?,
+            ..Self::default()
+        };
+        let digest = r.u64()?;
+        let mut indexes = Vec::new();
+        for _ in 0..r.count(12)? {
+            indexes.push((r.str()?.to_owned(), r.u64()?));
+        }
+        for _ in 0..r.count(30)? {
+            made.insert(Entry {
+                created: r.u64()?,
+                modified: r.u64()?,
+                instance: Instance::decode_from(&mut r)?,
+            });
+        }
+        for (name, index) in indexes {
+            let service = made.services.get_mut(&name);
+            service.ok_or(DecodeError::Invalid("service"))?.index = index;
+        }
+        r.finish()?;
+        if made.digest() != digest {
+            return Err(DecodeError::Invalid("digest"));
+        }
+        Ok(made)
+    }
+}
