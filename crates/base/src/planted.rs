@@ -44,10 +44,16 @@ pub enum Bug {
     ExpireSetAnew,
     /// The answer to a write goes to the connection's first that waits.
     AnswerAnotherWaiter,
+    /// A participant of a transaction commits when it has promised, before that is decided.
+    CommitBeforeDecision,
+    /// What a transaction holds is not held any more by a replica that was filled from a snapshot.
+    ForgetLocksOnSnapshot,
+    /// A participant that asks about a transaction without a record is told to commit it.
+    CommitWithoutRecord,
 }
 
 /// Every bug, for tests that go through them.
-pub const ALL: [Bug; 19] = [
+pub const ALL: [Bug; 22] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,
@@ -67,6 +73,9 @@ pub const ALL: [Bug; 19] = [
     Bug::IgnoreTouchedWatch,
     Bug::ExpireSetAnew,
     Bug::AnswerAnotherWaiter,
+    Bug::CommitBeforeDecision,
+    Bug::ForgetLocksOnSnapshot,
+    Bug::CommitWithoutRecord,
 ];
 
 #[cfg(debug_assertions)]
