@@ -14,6 +14,7 @@ pub mod output;
 mod restore;
 pub mod services;
 mod sessions;
+mod transaction;
 mod tree;
 pub mod watches;
 

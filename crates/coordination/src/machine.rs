@@ -55,10 +55,10 @@ pub struct Counts {
 /// The replicated coordination machine.
 #[derive(Debug)]
 pub struct Coordination {
-    zxid: i64,
-    time_ms: i64,
+    pub(crate) zxid: i64,
+    pub(crate) time_ms: i64,
     sessions: Sessions,
-    tree: Tree,
+    pub(crate) tree: Tree,
     restoring: Option<Box<Restore>>,
 }
 

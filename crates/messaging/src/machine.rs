@@ -102,7 +102,10 @@ impl Topics {
                 let done = self.drop_partition(partition);
                 reply(out, origin, done.map(|()| Reply::Done));
             }
-            Command::Append { partition, batch } => self.append(origin, partition, &batch, out),
+            Command::Append { partition, batch } => {
+                let done = self.take_batch(partition, &batch, out);
+                reply(out, origin, done);
+            }
             Command::Trim {
                 partition,
                 log_start,
@@ -181,11 +184,15 @@ impl Topics {
         Ok(())
     }
 
-    fn append(&mut self, origin: Origin, id: PartitionId, batch: &NewBatch, out: &mut Vec<Output>) {
+    fn take_batch(
+        &mut self,
+        id: PartitionId,
+        batch: &NewBatch,
+        out: &mut Vec<Output>,
+    ) -> Result<Reply, ErrorCode> {
         self.keep_old_partition(id);
-        let Some(partition) = self.partitions.get_mut(&id) else {
-            return reply(out, origin, Err(ErrorCode::UnknownPartition));
-        };
+        let partition = self.partitions.get_mut(&id);
+        let partition = partition.ok_or(ErrorCode::UnknownPartition)?;
         let (digest, bytes) = (partition.digest(), partition.log.bytes());
         let done = partition.append(batch, self.time_ms);
         self.digest = (self.digest)
@@ -198,7 +205,41 @@ impl Topics {
                 log_end: partition.log.end(),
             });
         }
-        reply(out, origin, done.map(|what| partition.appended(what)));
+        done.map(|what| partition.appended(what))
+    }
+
+    /// Whether batches of no producer would be refused if they were appended one after the other: the place and
+    /// the refusal of the first that is.
+    pub fn attempt(&self, appends: &[(PartitionId, &NewBatch)]) -> Result<(), (usize, ErrorCode)> {
+        let mut ahead: BTreeMap<PartitionId, u64> = BTreeMap::new();
+        for (at, (id, batch)) in appends.iter().enumerate() {
+            let ahead = ahead.entry(*id).or_default();
+            let partition = self.partition_of(*id);
+            let checked = partition.and_then(|p| match batch.producer {
+                None => p.check(batch, *ahead),
+                Some(_) => Err(ErrorCode::InvalidRecord),
+            });
+            checked.map_err(|error| (at, error))?;
+            *ahead += u64::from(batch.count);
+        }
+        Ok(())
+    }
+
+    /// Appends batches as one unit: the first offset of each. After [`Self::attempt`] on the same partitions none
+    /// is refused.
+    pub fn carry_out(
+        &mut self,
+        stamp: Stamp,
+        appends: &[(PartitionId, &NewBatch)],
+        out: &mut Vec<Output>,
+    ) -> Vec<Result<i64, ErrorCode>> {
+        self.time_ms = self.time_ms.max(stamp.time_ms);
+        self.revision += 1;
+        let append = |(id, batch): &(PartitionId, &NewBatch)| {
+            let end = self.partition_of(*id)?.log.end();
+            self.take_batch(*id, batch, out).map(|_| end)
+        };
+        appends.iter().map(append).collect()
     }
 
     fn trim(&mut self, id: PartitionId, log_start: i64) -> Result<Reply, ErrorCode> {

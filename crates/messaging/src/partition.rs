@@ -70,17 +70,24 @@ impl Partition {
         }
     }
 
-    /// Takes a batch, unless it was taken before or must not be.
-    pub fn append(&mut self, batch: &NewBatch, time_ms: i64) -> Result<Appended, ErrorCode> {
+    /// Refuses a batch that must not be taken, whoever sent it, if `ahead` records come before it.
+    pub fn check(&self, batch: &NewBatch, ahead: u64) -> Result<(), ErrorCode> {
         if batch.count == 0 || batch.bytes.is_empty() {
             return Err(ErrorCode::InvalidRecord);
         }
         if batch.bytes.len() as u64 > self.config.batch_bytes_max {
             return Err(ErrorCode::BatchTooLarge);
         }
-        if self.log.end().checked_add(batch.count.into()).is_none() {
+        let count = ahead.saturating_add(batch.count.into());
+        if self.log.end().checked_add_unsigned(count).is_none() {
             return Err(ErrorCode::InvalidRecord);
         }
+        Ok(())
+    }
+
+    /// Takes a batch, unless it was taken before or must not be.
+    pub fn append(&mut self, batch: &NewBatch, time_ms: i64) -> Result<Appended, ErrorCode> {
+        self.check(batch, 0)?;
         if let Some(mark) = batch.producer {
             match self.producers.check(mark, batch.count)? {
                 Verdict::Next => {}

@@ -8,6 +8,7 @@ pub mod machine;
 pub mod membership;
 pub mod shard;
 pub mod snapshot;
+pub mod transaction;
 pub mod version;
 
 pub use entry::Batch;

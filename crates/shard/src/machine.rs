@@ -4,6 +4,9 @@
 //! snapshot each chunk does. All chapters share one cut, since no unit is applied between their
 //! `begin_snapshot`s.
 
+use crate::transaction::Work;
+use crate::transaction::store::Chapters;
+use crate::transaction::touch;
 use base::{ApplyFault, DecodeError, Machine, SnapshotPoll, Stamp, Writer};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogOutput, META_SHARD};
@@ -11,6 +14,7 @@ use coordination::Coordination;
 use coordination::services::{self, Services};
 use messaging::{Registry, Topics};
 use storage::cache::{self, Cache};
+use transactions::Transactions;
 
 /// A shard's state.
 #[derive(Debug)]
@@ -34,6 +38,10 @@ pub struct Data {
     pub registry: Registry,
     /// Who offers what, where; only the tree shard's is ever used.
     pub services: Services,
+    /// Transactions under way, and who waits for them.
+    pub transactions: Transactions<Work>,
+    /// An empty cache in which commands of transactions are tried.
+    scratch: Cache,
     /// Empty between units; kept for its room.
     cache_outputs: Vec<cache::Output>,
     /// Which chapter the snapshot under way is at.
@@ -42,28 +50,31 @@ pub struct Data {
 
 /// The chapters of a data shard, in the order of a snapshot. Numbers stand in logs and snapshots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Chapter {
+pub(crate) enum Chapter {
     Coordination = 1,
     Cache = 2,
     Topics = 3,
     Registry = 4,
     Services = 5,
+    Transactions = 7,
 }
 
 impl Chapter {
+    const ALL: [Self; 6] = [
+        Self::Coordination,
+        Self::Cache,
+        Self::Topics,
+        Self::Registry,
+        Self::Services,
+        Self::Transactions,
+    ];
+
     fn from_number(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(Self::Coordination),
-            2 => Some(Self::Cache),
-            3 => Some(Self::Topics),
-            4 => Some(Self::Registry),
-            5 => Some(Self::Services),
-            _ => None,
-        }
+        (Self::ALL.into_iter()).find(|chapter| *chapter as u8 == number)
     }
 
     fn next(self) -> Option<Self> {
-        Self::from_number(self as u8 + 1)
+        (Self::ALL.into_iter()).find(|chapter| *chapter as u8 > self as u8)
     }
 }
 
@@ -80,6 +91,8 @@ pub enum DataUnit {
     Registry(messaging::RegistryUnit),
     /// For the services.
     Services(services::Unit),
+    /// For transactions over chapters.
+    Transactions(transactions::Unit<Work>),
 }
 
 impl DataUnit {
@@ -114,6 +127,10 @@ impl DataUnit {
                 w.u8(Chapter::Services as u8);
                 unit.encode_into(&mut w);
             }
+            Self::Transactions(unit) => {
+                w.u8(Chapter::Transactions as u8);
+                unit.encode_into(&mut w);
+            }
         }
         w.into_bytes()
     }
@@ -129,6 +146,7 @@ impl DataUnit {
             Chapter::Topics => Self::Topics(messaging::Unit::decode(&unit)?),
             Chapter::Registry => Self::Registry(messaging::RegistryUnit::decode(&unit)?),
             Chapter::Services => Self::Services(services::Unit::decode(&unit)?),
+            Chapter::Transactions => Self::Transactions(transactions::Unit::decode(&unit)?),
         })
     }
 }
@@ -148,6 +166,8 @@ pub enum ShardOutput {
     Registry(messaging::RegistryOutput),
     /// From the services.
     Services(services::Output),
+    /// From transactions over chapters.
+    Transactions(transactions::Output<Work>),
 }
 
 impl ShardMachine {
@@ -181,38 +201,18 @@ impl ShardMachine {
                 m.apply(stamp, unit, &mut outputs)?;
                 out.extend(outputs.into_iter().map(ShardOutput::Catalog));
             }
-            Self::Data(m) => {
-                let unit = DataUnit::decode(unit)
-                    .map_err(|e| ApplyFault::UnknownCommand(format!("a data shard's unit: {e}")))?;
-                match unit {
-                    DataUnit::Coordination(unit) => {
-                        let mut outputs = Vec::new();
-                        m.coordination.apply_unit(stamp, unit, &mut outputs)?;
-                        out.extend(outputs.into_iter().map(ShardOutput::Coordination));
-                    }
-                    DataUnit::Cache(unit) => {
-                        m.cache.apply_unit(stamp, unit, &mut m.cache_outputs)?;
-                        out.extend(m.cache_outputs.drain(..).map(ShardOutput::Cache));
-                    }
-                    DataUnit::Topics(unit) => {
-                        let mut outputs = Vec::new();
-                        m.topics.apply_unit(stamp, unit, &mut outputs);
-                        out.extend(outputs.into_iter().map(ShardOutput::Topics));
-                    }
-                    DataUnit::Registry(unit) => {
-                        let mut outputs = Vec::new();
-                        m.registry.apply_unit(unit, &mut outputs);
-                        out.extend(outputs.into_iter().map(ShardOutput::Registry));
-                    }
-                    DataUnit::Services(unit) => {
-                        let mut outputs = Vec::new();
-                        m.services.apply_unit(unit, &mut outputs);
-                        out.extend(outputs.into_iter().map(ShardOutput::Services));
-                    }
-                }
-            }
+            Self::Data(m) => m.apply(stamp, unit, out)?,
         }
         Ok(())
+    }
+
+    /// Applies the next unit that waited for a transaction and waits no more. `None` when there is none: only
+    /// then may the next unit of the log be applied.
+    pub fn apply_parked(&mut self, out: &mut Vec<ShardOutput>) -> Option<Result<(), ApplyFault>> {
+        match self {
+            Self::Catalog(_) => None,
+            Self::Data(m) => m.apply_parked(out),
+        }
     }
 
     /// The latest time that the machine has seen, in milliseconds; 0 for one that keeps none.
@@ -220,7 +220,8 @@ impl ShardMachine {
         match self {
             Self::Catalog(_) => 0,
             Self::Data(m) => {
-                let times = [m.cache.time_ms(), m.topics.time_ms()];
+                let transactions = m.transactions.time_ms();
+                let times = [m.cache.time_ms(), m.topics.time_ms(), transactions];
                 times.into_iter().fold(m.coordination.time_ms(), i64::max)
             }
         }
@@ -253,6 +254,7 @@ impl ShardMachine {
                     ^ m.topics.digest().rotate_left(2)
                     ^ m.registry.digest().rotate_left(3)
                     ^ m.services.digest().rotate_left(4)
+                    ^ m.transactions.digest().rotate_left(6)
             }
         }
     }
@@ -267,6 +269,7 @@ impl ShardMachine {
                 m.topics.begin_snapshot();
                 m.registry.begin_snapshot();
                 m.services.begin_snapshot();
+                m.transactions.begin_snapshot();
                 m.cut = Some(Chapter::Coordination);
             }
         }
@@ -291,6 +294,7 @@ impl ShardMachine {
                 m.topics.abort_snapshot();
                 m.registry.abort_snapshot();
                 m.services.abort_snapshot();
+                m.transactions.abort_snapshot();
             }
         }
     }
@@ -307,6 +311,7 @@ impl ShardMachine {
                     Some(Chapter::Topics) => m.topics.restore(chunk),
                     Some(Chapter::Registry) => m.registry.restore(chunk),
                     Some(Chapter::Services) => m.services.restore(chunk),
+                    Some(Chapter::Transactions) => m.transactions.restore(chunk),
                     None => Err(format!(
                         "a chunk of chapter {number}, which is not known here"
                     )),
@@ -324,13 +329,101 @@ impl ShardMachine {
                 m.cache.finish_restore()?;
                 m.topics.finish_restore()?;
                 m.registry.finish_restore()?;
-                m.services.finish_restore()
+                m.services.finish_restore()?;
+                m.transactions.finish_restore()
             }
         }
     }
 }
 
 impl Data {
+    fn apply(
+        &mut self,
+        stamp: Stamp,
+        bytes: &Bytes,
+        out: &mut Vec<ShardOutput>,
+    ) -> Result<(), ApplyFault> {
+        let unit = decode(bytes)?;
+        if self.transactions.is_holding()
+            && let Some(touches) = touch::touches(&unit)
+            && self.transactions.holds_up(&touches)
+        {
+            self.transactions.park(stamp, bytes.clone());
+            return Ok(());
+        }
+        self.run(stamp, unit, out)
+    }
+
+    fn apply_parked(&mut self, out: &mut Vec<ShardOutput>) -> Option<Result<(), ApplyFault>> {
+        let unit = match decode(self.transactions.due_parked()?) {
+            Ok(unit) => unit,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let touches = touch::touches(&unit).unwrap_or_default();
+        let (stamp, _) = self.transactions.unpark(&touches)?;
+        Some(self.run(stamp, unit, out))
+    }
+
+    fn run(
+        &mut self,
+        stamp: Stamp,
+        unit: DataUnit,
+        out: &mut Vec<ShardOutput>,
+    ) -> Result<(), ApplyFault> {
+        match unit {
+            DataUnit::Coordination(unit) => {
+                let mut outputs = Vec::new();
+                self.coordination.apply_unit(stamp, unit, &mut outputs)?;
+                out.extend(outputs.into_iter().map(ShardOutput::Coordination));
+            }
+            DataUnit::Cache(mut unit) => {
+                self.leave_held(&mut unit);
+                (self.cache).apply_unit(stamp, unit, &mut self.cache_outputs)?;
+                out.extend(self.cache_outputs.drain(..).map(ShardOutput::Cache));
+            }
+            DataUnit::Topics(unit) => {
+                let mut outputs = Vec::new();
+                self.topics.apply_unit(stamp, unit, &mut outputs);
+                out.extend(outputs.into_iter().map(ShardOutput::Topics));
+            }
+            DataUnit::Registry(unit) => {
+                let mut outputs = Vec::new();
+                self.registry.apply_unit(unit, &mut outputs);
+                out.extend(outputs.into_iter().map(ShardOutput::Registry));
+            }
+            DataUnit::Services(unit) => {
+                let mut outputs = Vec::new();
+                self.services.apply_unit(unit, &mut outputs);
+                out.extend(outputs.into_iter().map(ShardOutput::Services));
+            }
+            DataUnit::Transactions(unit) => {
+                let mut outputs = Vec::new();
+                let mut chapters = Chapters {
+                    coordination: &mut self.coordination,
+                    cache: &mut self.cache,
+                    scratch: &mut self.scratch,
+                    topics: &mut self.topics,
+                    out,
+                };
+                (self.transactions).apply(stamp, unit, &mut chapters, &mut outputs);
+                out.extend(outputs.into_iter().map(ShardOutput::Transactions));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys whose time is over stay while a transaction holds them; the leader proposes their removal again.
+    fn leave_held(&self, unit: &mut cache::Unit) {
+        if let cache::Body::Expire(ended) = &mut unit.body
+            && self.transactions.is_holding()
+        {
+            ended.retain(|e| {
+                let key = touch::key_resource(e.database, &e.key);
+                !self.transactions.is_held(&key)
+            });
+        }
+    }
+
     fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
         while let Some(chapter) = self.cut {
             let poll = match chapter {
@@ -339,6 +432,7 @@ impl Data {
                 Chapter::Topics => self.topics.poll_snapshot(bytes_max),
                 Chapter::Registry => self.registry.poll_snapshot(bytes_max),
                 Chapter::Services => self.services.poll_snapshot(bytes_max),
+                Chapter::Transactions => self.transactions.poll_snapshot(bytes_max),
             };
             match poll {
                 SnapshotPoll::Chunk(mut bytes) => {
@@ -350,4 +444,9 @@ impl Data {
         }
         SnapshotPoll::Done
     }
+}
+
+fn decode(unit: &Bytes) -> Result<DataUnit, ApplyFault> {
+    DataUnit::decode(unit)
+        .map_err(|e| ApplyFault::UnknownCommand(format!("a data shard's unit: {e}")))
 }

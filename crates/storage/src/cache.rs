@@ -19,6 +19,7 @@ mod reply;
 mod restore;
 mod snapshot;
 mod table;
+pub mod transaction;
 mod unit;
 mod value;
 

@@ -48,9 +48,13 @@ impl Locks {
         }
     }
 
+    pub fn holds(&self, resource: &Resource) -> bool {
+        self.held.contains_key(resource)
+    }
+
     pub fn meets(&self, touch: &Touch) -> bool {
         match touch {
-            Touch::One(resource) => self.held.contains_key(resource),
+            Touch::One(resource) => self.holds(resource),
             Touch::All(prefix) => (self.held.range(prefix.clone()..))
                 .next()
                 .is_some_and(|(resource, _)| resource.0.starts_with(&prefix.0)),

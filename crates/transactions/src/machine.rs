@@ -14,7 +14,7 @@
 //! ```
 
 use crate::ended::{Ended, Memory, OUTCOME_MS, PREPARE_MS_MAX, PROMISE_MS};
-use crate::locks::{Locks, Touch};
+use crate::locks::{Locks, Resource, Touch};
 use crate::output::{Outcome, Output, Refusal};
 use crate::parked::Parked;
 use crate::record::{Done, Item, ORIGINS_MAX, Phase, Promise, Record, Table, content_of};
@@ -121,6 +121,11 @@ impl<W: Work> Transactions<W> {
     /// True when a unit that touches this has to wait.
     pub fn holds_up(&self, touches: &[Touch]) -> bool {
         !self.parked.is_empty() || touches.iter().any(|touch| self.locks.meets(touch))
+    }
+
+    /// True while a transaction holds this.
+    pub fn is_held(&self, resource: &Resource) -> bool {
+        self.locks.holds(resource)
     }
 
     /// Lets a unit wait behind those that do.
@@ -283,6 +288,9 @@ impl<W: Work> Transactions<W> {
         } else {
             self.locks.take(&id, promise.resources());
             self.promises.put(id.clone(), promise);
+            if planted(Bug::CommitBeforeDecision) {
+                out.push(tell_decision(&id, record, shard, true));
+            }
             Ok(())
         };
         out.push(Output::Tell {
@@ -454,7 +462,7 @@ impl<W: Work> Transactions<W> {
         self.ended.put(id, ended, self.time_ms);
     }
 
-    fn release(&mut self, id: &TxnId, resources: Vec<crate::Resource>) {
+    fn release(&mut self, id: &TxnId, resources: Vec<Resource>) {
         self.locks.release(id, resources);
         self.parked.is_due = true;
     }

@@ -69,6 +69,10 @@ impl Shard {
 
     /// Applies the next unit (or raft's own entry). False when there is nothing to apply.
     pub(super) fn apply_next(&mut self) -> bool {
+        if let Some(applied) = self.machine.apply_parked(&mut self.outputs) {
+            self.tell(applied);
+            return true;
+        }
         if let Some(current) = &mut self.backlog.current {
             let Some(unit) = current.units.pop_front() else {
                 let at = current.at;
@@ -87,13 +91,8 @@ impl Shard {
                 }
                 return true;
             }
-            if let Err(fault) = self.machine.apply(stamp, &unit, &mut self.outputs) {
-                self.outputs.clear();
-                self.silence(fault.to_string());
-                return true;
-            }
-            self.events
-                .extend(self.outputs.drain(..).map(ShardEvent::Output));
+            let applied = self.machine.apply(stamp, &unit, &mut self.outputs);
+            self.tell(applied);
             return true;
         }
         let durable = self.durable;
@@ -120,6 +119,19 @@ impl Shard {
             }
         }
         true
+    }
+
+    fn tell(&mut self, applied: Result<(), ApplyFault>) {
+        match applied {
+            Ok(()) => {
+                let told = self.outputs.drain(..).map(ShardEvent::Output);
+                self.events.extend(told);
+            }
+            Err(fault) => {
+                self.outputs.clear();
+                self.silence(fault.to_string());
+            }
+        }
     }
 
     fn apply_membership(&mut self, changes: &[Change]) {

@@ -131,6 +131,7 @@ pub struct Edit<'a> {
     revision: u64,
     rng: Rng,
     out: &'a mut Vec<Output>,
+    now_ms: i64,
     /// Something was changed.
     pub is_touched: bool,
 }
@@ -145,6 +146,7 @@ impl<'a> Edit<'a> {
         out: &'a mut Vec<Output>,
     ) -> Self {
         Self {
+            now_ms: cache.time_ms(),
             cache,
             number,
             revision,
@@ -152,6 +154,12 @@ impl<'a> Edit<'a> {
             out,
             is_touched: false,
         }
+    }
+
+    /// The same at another time than the machine's clock shows, milliseconds since 1970.
+    pub fn at(mut self, now_ms: i64) -> Self {
+        self.now_ms = now_ms;
+        self
     }
 
     /// What is there now.
@@ -164,9 +172,9 @@ impl<'a> Edit<'a> {
         )
     }
 
-    /// The machine's clock.
+    /// The time, milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
-        self.cache.time_ms()
+        self.now_ms
     }
 
     /// The key of the hashes.

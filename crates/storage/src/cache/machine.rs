@@ -90,9 +90,7 @@ impl Cache {
         unit: Unit,
         out: &mut Vec<Output>,
     ) -> Result<(), ApplyFault> {
-        self.sweep();
-        self.time_ms = self.time_ms.max(stamp.time_ms);
-        self.seed.get_or_insert_with(|| Seed::draw(stamp.seed));
+        self.advance(stamp);
         let revision = self.revision + 1;
         let rng = Rng::new(stamp.seed).fork(revision);
         let mut edit = Edit::new(self, 0, revision, rng, out);
@@ -109,6 +107,24 @@ impl Cache {
             reply,
         });
         Ok(())
+    }
+
+    /// What every unit begins with.
+    pub(super) fn advance(&mut self, stamp: Stamp) {
+        self.sweep();
+        self.time_ms = self.time_ms.max(stamp.time_ms);
+        self.seed.get_or_insert_with(|| Seed::draw(stamp.seed));
+    }
+
+    /// Makes an empty cache one in which commands of another can be tried.
+    pub(super) fn begin_scratch(&mut self, of: &Self, stamp: Stamp) {
+        debug_assert!(self.counts().keys == 0, "a scratch is empty");
+        self.time_ms = of.time_ms;
+        self.seed = Some(of.seed.unwrap_or_else(|| Seed::draw(stamp.seed)));
+    }
+
+    pub(super) fn set_revision(&mut self, revision: u64) {
+        self.revision = revision;
     }
 
     /// Answers a command that only reads, as of `now_ms` (milliseconds since 1970): a key whose time is at
@@ -260,7 +276,7 @@ impl Cache {
     }
 }
 
-fn run(edit: &mut Edit<'_>, database: u32, command: &Command) -> Reply {
+pub(super) fn run(edit: &mut Edit<'_>, database: u32, command: &Command) -> Reply {
     if let Err(refusal) = command.check() {
         return refusal;
     }
