@@ -190,3 +190,22 @@ fn snapshot_without_old_images_is_found_out() {
     plant(None);
     assert!(restored(&chunks).is_err());
 }
+
+#[test]
+fn a_snapshot_under_way_makes_no_difference_to_the_state() {
+    for seed in 0..10 {
+        let (mut one, mut other) = (Cache::new(), Cache::new());
+        let (mut rng, mut same) = (Rng::new(seed), Rng::new(seed));
+        fill(&mut one, &mut rng, 1000);
+        fill(&mut other, &mut same, 1000);
+        let chunks = snapshot(&mut one, 500, |cache| {
+            for _ in 0..20 {
+                // Among them many that find all as they want it: SADD of a member, LREM of none.
+                let told = step(cache, &mut rng, 1001);
+                assert_eq!(told, step(&mut other, &mut same, 1001));
+                assert_eq!(cache.digest(), other.digest(), "seed {seed}");
+            }
+        });
+        restored(&chunks).expect("it is whole");
+    }
+}

@@ -206,7 +206,7 @@ impl Database {
     }
 
     /// Changes an entry. Beside its result, `f` yields by how much it has changed the content; `None` if it
-    /// has changed nothing, which is no touch unless a snapshot had to look at the entry.
+    /// has changed nothing, which is no touch: whether a snapshot is under way is this replica's own affair.
     #[inline]
     pub fn touch<R>(
         &mut self,
@@ -223,11 +223,15 @@ impl Database {
         let old = (entry.head(place.hash), entry.bytes(), entry.weight());
         let old_ends_ms = entry.ends_ms;
         let (result, content) = f(entry);
-        if content.is_none() && !is_kept {
+        let Some(content) = content else {
+            if let Some(cut) = &mut change.cut
+                && is_kept
+            {
+                cut.note_unchanged(self.mark, place.slot, entry);
+            }
             return result;
-        }
+        };
         *change.is_touched = true;
-        let content = content.unwrap_or(0);
         entry.version = change.revision;
         let new = (entry.head(place.hash), entry.bytes(), entry.weight());
         self.digest = self

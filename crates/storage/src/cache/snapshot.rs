@@ -16,7 +16,7 @@ use super::value::Value;
 use base::planted::{Bug, planted};
 use base::slot::SLOTS;
 use base::{SnapshotPoll, Writer};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Version of the form.
 pub const FORMAT: u16 = 1;
@@ -44,6 +44,8 @@ pub struct Cut {
     revision: u64,
     /// Databases emptied since the cut, with what they held.
     emptied: Vec<Database>,
+    /// Entries that were written before their turn and then did not change: database, slot and key.
+    unchanged: BTreeSet<(u32, u16, Vec<u8>)>,
     /// Records not yet polled, in pieces.
     waiting: VecDeque<Vec<u8>>,
     /// Bytes of the first piece that were polled.
@@ -77,6 +79,7 @@ impl Cut {
         let mut cut = Self {
             revision: header.revision,
             emptied: Vec::new(),
+            unchanged: BTreeSet::new(),
             waiting: VecDeque::new(),
             polled: 0,
             waiting_bytes: 0,
@@ -109,11 +112,23 @@ impl Cut {
     pub fn keep_old_image(&mut self, mark: Mark, slot: u16, entry: &Entry) -> bool {
         let is_due = mark.cursor <= (slot, entry.hash())
             && entry.version <= self.revision
+            && !self.was_kept(mark.number, slot, entry)
             && !planted(Bug::SnapshotWithoutOldImage);
         if is_due {
             self.record(|w| encode_entry(w, mark.number, entry));
         }
         is_due
+    }
+
+    /// The entry that was kept is as it was: its version does not tell that it was written.
+    pub fn note_unchanged(&mut self, mark: Mark, slot: u16, entry: &Entry) {
+        let place = (mark.number, slot, entry.key().to_vec());
+        self.unchanged.insert(place);
+    }
+
+    fn was_kept(&self, number: u32, slot: u16, entry: &Entry) -> bool {
+        !self.unchanged.is_empty()
+            && (self.unchanged).contains(&(number, slot, entry.key().to_vec()))
     }
 
     /// What the slot remembers is about to change: writes it, if its turn has not come.
@@ -217,7 +232,7 @@ impl Cut {
             self.record(|w| encode_emptied(w, number, slot, visited.emptied_at));
         }
         let next = visited.entries.scan(hash, VISIT_ENTRIES, |entry| {
-            if entry.version <= self.revision {
+            if entry.version <= self.revision && !self.was_kept(number, slot, entry) {
                 self.record(|w| encode_entry(w, number, entry));
             }
         });
