@@ -22,7 +22,10 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::ConsumePersistent
         | Bug::IgnoreTouchedWatch
         | Bug::ExpireSetAnew
-        | Bug::AnswerAnotherWaiter => "none",
+        | Bug::AnswerAnotherWaiter
+        | Bug::CommitBeforeDecision
+        | Bug::ForgetLocksOnSnapshot
+        | Bug::CommitWithoutRecord => "none",
         Bug::ExpireEarly => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
@@ -65,9 +68,17 @@ fn found(bug: Bug) -> Result<String, String> {
     Err(format!("{bug:?} was not found in {SEEDS_MAX} seeds"))
 }
 
+/// Bugs between shards: they are found in `crates/shard/tests/transactions.rs`.
+const ELSEWHERE: [Bug; 3] = [
+    Bug::CommitBeforeDecision,
+    Bug::ForgetLocksOnSnapshot,
+    Bug::CommitWithoutRecord,
+];
+
 #[test]
 fn every_planted_bug_is_found() {
-    let (even, odd): (Vec<_>, Vec<_>) = ALL.iter().enumerate().partition(|(i, _)| i % 2 == 0);
+    let here = ALL.iter().filter(|bug| !ELSEWHERE.contains(bug));
+    let (even, odd): (Vec<_>, Vec<_>) = here.enumerate().partition(|(i, _)| i % 2 == 0);
     let missed: Vec<String> = std::thread::scope(|scope| {
         let workers = [even, odd].map(|bugs| {
             scope.spawn(move || {

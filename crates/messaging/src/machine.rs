@@ -10,7 +10,7 @@ use crate::groups::{Cx, GROUP_NAME_BYTES_MAX, Group, Phase};
 use crate::log::Batch;
 use crate::output::Output;
 use crate::partition::{Appended, Fetched, Partition, PartitionView};
-use crate::registry::Registry;
+use crate::registry::{Registry, Topic};
 use crate::reply::{ErrorCode, Reply};
 use crate::restore::Restore;
 use crate::snapshot::Cut;
@@ -431,7 +431,7 @@ impl Topics {
     pub fn reconcile(
         &self,
         registry: &Registry,
-        owns: impl Fn(&str, u32) -> bool,
+        owns: impl Fn(&Topic, u32) -> bool,
         max: usize,
     ) -> Vec<Command> {
         let mut commands: Vec<Command> = Vec::new();
@@ -442,7 +442,7 @@ impl Topics {
                     index,
                 };
                 let has = self.partitions.get(&id).map(|p| p.config);
-                if has != Some(topic.log_config()) && owns(&topic.name, index) {
+                if has != Some(topic.log_config()) && owns(topic, index) {
                     commands.push(Command::OpenPartition {
                         partition: id,
                         name: topic.name.clone(),
@@ -457,7 +457,7 @@ impl Topics {
         // A topic that the registry never had is one of a newer registry.
         let is_gone = |topic| registry.had(topic) && registry.topic_by_id(topic).is_none();
         let is_lost = |id: PartitionId| match registry.topic_by_id(id.topic) {
-            Some(topic) => !owns(&topic.name, id.index),
+            Some(topic) => !owns(topic, id.index),
             None => is_gone(id.topic),
         };
         let gone = self.partitions.keys().filter(|id| is_lost(**id));

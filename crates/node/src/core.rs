@@ -199,6 +199,7 @@ pub(crate) struct Timers {
     pub hand_over_us: u64,
     pub lost_us: u64,
     pub tell_us: u64,
+    pub transactions_us: u64,
     pub listeners_us: u64,
     pub last_turn_us: u64,
 }
@@ -485,6 +486,7 @@ impl Core {
             asks: &mut self.asks,
             actions: &mut self.actions,
             counters: &mut self.counters,
+            is_held_up: data.is_some_and(|data| data.transactions.is_full()),
         };
         run(&mut self.zookeeper, &mut cx);
     }

@@ -175,6 +175,13 @@ pub enum Frame {
         /// Where clients reach it, by the key of each protocol: `host:port`.
         addresses: BTreeMap<String, String>,
     },
+    /// Between cores of one node: a unit of a transaction for the shard's leader, whoever that is. It may be lost.
+    Tell {
+        /// Which shard.
+        shard: ShardId,
+        /// The unit.
+        unit: Bytes,
+    },
     /// Between cores of one node: the catalog as of an applied index.
     Catalog {
         /// Applied up to here.
@@ -297,6 +304,9 @@ impl Frame {
                 for node in &report.released {
                     w.u64(node.0);
                 }
+            }
+            Self::Tell { shard, unit } => {
+                w.u8(22).u64(shard.0).bytes(unit);
             }
             Self::Publish { channel, message } => {
                 w.u8(18).bytes(channel).bytes(message);
@@ -426,6 +436,10 @@ impl Frame {
                 shard: ShardId(r.u64()?),
                 to: NodeId(r.u64()?),
             },
+            22 => Self::Tell {
+                shard: ShardId(r.u64()?),
+                unit: bytes.slice_ref(r.bytes()?),
+            },
             18 => Self::Publish {
                 channel: Bytes::copy_from_slice(r.bytes()?),
                 message: Bytes::copy_from_slice(r.bytes()?),
@@ -475,7 +489,8 @@ impl Frame {
             | Self::Fetch { shard, .. }
             | Self::Piece { shard, .. }
             | Self::Gone { shard, .. }
-            | Self::Transfer { shard, .. } => Some(*shard),
+            | Self::Transfer { shard, .. }
+            | Self::Tell { shard, .. } => Some(*shard),
             Self::ProposeMeta { .. }
             | Self::Report { .. }
             | Self::Join { .. }
@@ -615,6 +630,10 @@ mod tests {
                 from: NodeId(1),
                 machine_version: 2,
                 addresses: BTreeMap::from([("redis".to_owned(), text())]),
+            },
+            Frame::Tell {
+                shard,
+                unit: Bytes::from_static(b"t"),
             },
             Frame::Catalog {
                 index: 1,

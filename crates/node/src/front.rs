@@ -48,6 +48,12 @@ impl<'a> Context<'a> {
         self.replicas.get(shard)
     }
 
+    /// True while too much waits in a shard for a transaction to be decided: no more writes are taken.
+    pub fn is_held_up(&self, shard: ShardId) -> bool {
+        self.data(shard)
+            .is_some_and(|data| data.transactions.is_full())
+    }
+
     /// What a data shard's replica here holds.
     pub fn data(&self, shard: ShardId) -> Option<&'a Data> {
         self.shard(shard)?.machine().data()

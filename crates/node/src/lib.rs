@@ -22,6 +22,7 @@ mod redis;
 mod replicas;
 mod reports;
 mod space;
+mod transactions;
 mod turn;
 mod zookeeper;
 

@@ -294,6 +294,11 @@ impl Redis {
                 }
             },
         };
+        if spec.access == Access::Write && cx.is_held_up(shard) {
+            return Err(Reply::error(
+                "TRYAGAIN too many writes wait for a transaction that is not decided yet",
+            ));
+        }
         if spec.access == Access::Write && cx.full.contains(&shard) && !spec.frees {
             return Err(Reply::error(
                 "MISCONF the disk is nearly full: writes that add data are refused, reads and deletes go on",

@@ -399,6 +399,9 @@ impl Core {
                 ShardEvent::Output(ShardOutput::Services(output)) => {
                     self.with_desk(now, |desk, cx| desk.handle_services(cx, output));
                 }
+                ShardEvent::Output(ShardOutput::Transactions(output)) => {
+                    self.transactions_output(now, id, output);
+                }
                 ShardEvent::Barrier(token) => self.barrier(now, token),
                 ShardEvent::Role => self.role_changed(now, id),
                 ShardEvent::Fetch {

@@ -1,6 +1,6 @@
 //! What a core does because time passed, and what it does with frames of other cores.
 
-use crate::core::Core;
+use crate::core::{Ask, Core};
 use crate::event::{Action, Endpoint, FrontEnd, Hello, Level, StreamId};
 use crate::frame::Frame;
 use crate::kafka;
@@ -62,6 +62,7 @@ impl Core {
             self.reconcile(now);
         }
         self.expire(now);
+        self.resend_transactions(now);
         self.reap(now);
         self.check_clock(now);
         self.check_space(now);
@@ -638,6 +639,7 @@ impl Core {
             Frame::Transfer { shard, to } => {
                 self.transfer_to(shard, to);
             }
+            Frame::Tell { shard, unit } => self.asks.push(Ask::Propose(shard, unit)),
             Frame::Catalog { index, bytes } => {
                 if index > self.catalog_index
                     && let Ok(catalog) = Catalog::decode(&bytes)

@@ -59,6 +59,8 @@ pub struct Context<'a> {
     pub actions: &'a mut VecDeque<Action>,
     /// Counted.
     pub counters: &'a mut Counters,
+    /// Too much waits for a transaction to be decided: no more writes are taken.
+    pub is_held_up: bool,
 }
 
 /// The front end.
@@ -445,6 +447,9 @@ impl Zookeeper {
             }
         };
         cx.counters.writes += 1;
+        if cx.is_held_up {
+            return self.close(id, cx.actions);
+        }
         if self.refuses_additions && command.adds() {
             let error = ErrorCode::SystemError;
             let kind = PendingKind::Local(Box::new(Request::Refused { error }));

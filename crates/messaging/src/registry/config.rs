@@ -15,12 +15,18 @@ const SEGMENT_BYTES_MAX: i64 = 1 << 20;
 /// The largest batch that can be configured.
 const BATCH_BYTES_MAX: i64 = 16 << 20;
 
+/// The key of the hash tag that says where a topic's partitions lie.
+pub const PLACEMENT_TAG: &str = "placement.tag";
+const TAG_BYTES_MAX: usize = 64;
+
 #[derive(Clone, Copy)]
 enum Values {
     /// From the first to the second.
     Number(i64, i64),
     /// The default alone.
     Fixed,
+    /// At most [`TAG_BYTES_MAX`] visible ASCII characters, none of them a brace.
+    Tag,
 }
 
 struct Key {
@@ -39,7 +45,7 @@ const fn fixed(name: &'static str, default: &'static str) -> Key {
     }
 }
 
-static KEYS: [Key; 11] = [
+static KEYS: [Key; 12] = [
     fixed("cleanup.policy", "delete"),
     fixed("compression.type", "producer"),
     Key {
@@ -54,6 +60,13 @@ static KEYS: [Key; 11] = [
         name: "min.insync.replicas",
         default: "1",
         values: Values::Number(1, i32::MAX as i64),
+        set: |_, _| {},
+    },
+    Key {
+        // Ours: partitions lie where a key `{tag}` of the cache does.
+        name: PLACEMENT_TAG,
+        default: "",
+        values: Values::Tag,
         set: |_, _| {},
     },
     Key {
@@ -107,6 +120,8 @@ pub fn log_config(config: &BTreeMap<String, String>) -> Result<LogConfig, ErrorC
         match key.values {
             Values::Fixed if value == key.default => {}
             Values::Fixed => return Err(ErrorCode::InvalidConfig),
+            Values::Tag if is_tag(value) => {}
+            Values::Tag => return Err(ErrorCode::InvalidConfig),
             Values::Number(min, max) => {
                 let number: i64 = value.trim().parse().map_err(|_| ErrorCode::InvalidConfig)?;
                 if !(min..=max).contains(&number) {
@@ -117,6 +132,11 @@ pub fn log_config(config: &BTreeMap<String, String>) -> Result<LogConfig, ErrorC
         }
     }
     Ok(made)
+}
+
+fn is_tag(tag: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_graphic() && b != b'{' && b != b'}';
+    tag.len() <= TAG_BYTES_MAX && tag.bytes().all(is_allowed)
 }
 
 /// One line of a topic's configuration.
@@ -167,6 +187,8 @@ mod tests {
             ("cleanup.policy", "compact"),
             ("min.insync.replicas", "0"),
             ("no.such.key", "1"),
+            ("placement.tag", "{tree}"),
+            ("placement.tag", "a b"),
         ] {
             let config = BTreeMap::from([(name.to_owned(), value.to_owned())]);
             assert_eq!(

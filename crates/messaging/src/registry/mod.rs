@@ -43,6 +43,12 @@ impl Topic {
         self.log_config
     }
 
+    /// The hash tag that says where its partitions lie, if one was configured.
+    pub fn placement_tag(&self) -> Option<&str> {
+        let tag = self.config.get(config::PLACEMENT_TAG)?;
+        (!tag.is_empty()).then_some(tag.as_str())
+    }
+
     fn new(
         id: TopicId,
         name: String,
@@ -162,7 +168,7 @@ impl Registry {
                 let topic = self.topic(&name).ok_or(ErrorCode::UnknownTopic)?;
                 let mut config = topic.config.clone();
                 if replace {
-                    config.clear();
+                    config.retain(|key, _| key == config::PLACEMENT_TAG);
                 }
                 for (key, value) in changes {
                     config::check_key(&key)?;
@@ -172,6 +178,10 @@ impl Registry {
                     };
                 }
                 let changed = Topic::new(topic.id, name, topic.partition_count, config)?;
+                if changed.placement_tag() != topic.placement_tag() {
+                    // Partitions do not move.
+                    return Err(ErrorCode::InvalidConfig);
+                }
                 self.change(changed, validate_only)
             }
             RegistryCommand::NewProducer => {
@@ -322,6 +332,29 @@ impl Machine for Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_placement_tag_is_given_at_birth_and_stays() {
+        let mut registry = Registry::new();
+        let tag = |tag: &str| (config::PLACEMENT_TAG.to_owned(), tag.to_owned());
+        let made = registry.create("t".into(), 1, vec![tag("tree")], false);
+        assert!(made.is_ok());
+        let mut configure = |changes: Vec<(String, Option<String>)>, replace| {
+            registry.command(RegistryCommand::Configure {
+                name: "t".into(),
+                changes,
+                replace,
+                validate_only: false,
+            })
+        };
+        let (key, other) = tag("other");
+        let refused = Err(ErrorCode::InvalidConfig);
+        assert_eq!(configure(vec![(key.clone(), Some(other))], false), refused);
+        assert_eq!(configure(vec![(key, None)], false), refused);
+        assert!(configure(vec![], true).is_ok());
+        let topic = registry.topic("t").expect("it is there");
+        assert_eq!(topic.placement_tag(), Some("tree"));
+    }
 
     #[test]
     fn names_that_kafka_would_not_take_are_refused() {

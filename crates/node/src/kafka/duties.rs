@@ -9,7 +9,7 @@ use super::Context;
 use crate::core::Ask;
 use base::{Origin, ShardId};
 use catalog::TREE_SHARD;
-use messaging::{Command, GroupTimers, Unit};
+use messaging::{Command, GroupTimers, Topic, Unit};
 use shard::DataUnit;
 use std::collections::BTreeMap;
 
@@ -127,7 +127,7 @@ impl Duties {
             let Some(topics) = cx.topics(shard).filter(|_| cx.leads(shard)) else {
                 continue;
             };
-            let owns = |topic: &str, index: u32| cx.partition_shard(topic, index) == Some(shard);
+            let owns = |topic: &Topic, index: u32| cx.partition_shard(topic, index) == Some(shard);
             let commands = topics.reconcile(registry, owns, COMMANDS_MAX);
             self.is_changed |= commands.len() >= COMMANDS_MAX;
             propose(cx, shard, commands);

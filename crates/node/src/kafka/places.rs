@@ -4,8 +4,8 @@ use super::{Context, Kafka};
 use crate::event::FrontEnd;
 use base::{NodeId, ShardId};
 use catalog::TREE_SHARD;
-use messaging::{PartitionId, Registry, Topics};
-use router::slot_of;
+use messaging::{PartitionId, Registry, Topic, Topics};
+use router::{TREE_TAG, slot_of};
 use shard::Shard;
 use std::collections::BTreeSet;
 use wire_kafka::reply::{Broker, Outcome};
@@ -28,7 +28,8 @@ impl<'a> Context<'a> {
     /// The shards that partitions and groups lie in.
     pub fn shards(&self) -> BTreeSet<ShardId> {
         let pool = self.catalog.pools.get(POOL);
-        pool.into_iter().flat_map(|pool| pool.shards()).collect()
+        let shards = pool.into_iter().flat_map(|pool| pool.shards());
+        shards.chain([TREE_SHARD]).collect()
     }
 
     /// The shard of a group.
@@ -38,11 +39,13 @@ impl<'a> Context<'a> {
     }
 
     /// The shard of a partition.
-    pub fn partition_shard(&self, topic: &str, index: u32) -> Option<ShardId> {
+    pub fn partition_shard(&self, topic: &Topic, index: u32) -> Option<ShardId> {
         let pool = self.catalog.pools.get(POOL)?;
-        match pool.slots.as_slice() {
-            [(_, shard)] => Some(*shard),
-            _ => pool.shard_of(slot_of(format!("{topic}-{index}").as_bytes())),
+        match (topic.placement_tag(), pool.slots.as_slice()) {
+            (Some(TREE_TAG), _) => Some(TREE_SHARD),
+            (_, [(_, shard)]) => Some(*shard),
+            (Some(tag), _) => pool.shard_of(slot_of(tag.as_bytes())),
+            (None, _) => pool.shard_of(slot_of(format!("{}-{index}", topic.name).as_bytes())),
         }
     }
 
@@ -77,7 +80,7 @@ pub fn partition(
         topic: topic.id,
         index,
     };
-    Ok((cx.partition_shard(&topic.name, index), id))
+    Ok((cx.partition_shard(topic, index), id))
 }
 
 /// The same if this node leads its shard, with what that holds.

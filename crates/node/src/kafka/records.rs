@@ -48,6 +48,7 @@ pub fn produce(
             };
             let result = match (place, part.batch) {
                 (Ok((shard, ..)), _) if cx.full.contains(&shard) => Err(Error::KafkaStorageError),
+                (Ok((shard, ..)), _) if cx.is_held_up(shard) => Err(Error::RequestTimedOut),
                 (Ok((shard, partition, _)), Ok(batch)) => {
                     draft.unit(shard, (t, p), Command::Append { partition, batch });
                     Err(UNANSWERED)

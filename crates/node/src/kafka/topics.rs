@@ -97,7 +97,7 @@ impl Kafka {
 
     fn topic_metadata(&self, cx: &Context<'_>, topic: &Topic) -> TopicMetadata {
         let partitions = (0..topic.partition_count).map(|index| {
-            let shard = cx.partition_shard(&topic.name, index);
+            let shard = cx.partition_shard(topic, index);
             let id = PartitionId {
                 topic: topic.id,
                 index,
