@@ -6,6 +6,7 @@ mod dev;
 mod http;
 mod table;
 mod tree;
+mod txn;
 mod zookeeper;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +20,8 @@ pub enum Failure {
     Usage(String),
     /// It was tried and failed: exit code 1.
     Failed(String),
+    /// Whether it was done is not known: exit code 3.
+    Unknown(String),
 }
 
 /// What every mode ends with.
@@ -61,6 +64,8 @@ enum Mode {
     Cluster(cluster::Options),
     /// Read and write the tree as a ZooKeeper client
     Tree(tree::Options),
+    /// Do several things to the cache, topics and the tree, all or none of them
+    Txn(txn::Options),
     /// Simulate what is shipped, under faults, from a seed
     #[command(subcommand)]
     Lab(LabMode),
@@ -91,6 +96,7 @@ fn main() -> ExitCode {
         Mode::Config(ConfigMode::Check { file }) => config::check(&file),
         Mode::Cluster(options) => cluster::run(&options),
         Mode::Tree(options) => tree::run(options),
+        Mode::Txn(options) => txn::run(&options),
         Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),
     };
     match outcome {
@@ -98,6 +104,10 @@ fn main() -> ExitCode {
         Err(Failure::Failed(message)) => {
             eprintln!("althing: {message}");
             ExitCode::from(1)
+        }
+        Err(Failure::Unknown(message)) => {
+            eprintln!("althing: {message}");
+            ExitCode::from(3)
         }
         Err(Failure::Usage(message)) => {
             eprintln!("althing: {message}");

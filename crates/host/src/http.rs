@@ -9,6 +9,7 @@ use crate::log;
 use crate::mail::{Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
+use crate::transactions;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -132,6 +133,7 @@ async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
         .merge(discovery::routes())
         .fallback(get(page))
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
+        .merge(transactions::routes())
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .with_state(app);
     axum::serve(

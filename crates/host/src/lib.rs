@@ -2,7 +2,7 @@
 //!
 //! A core decides, the host carries out. Each core has one thread ([`core_thread`]) that polls its
 //! own sockets; each lane has two disk threads ([`disk`]); one thread greets other nodes
-//! ([`acceptor`]), one serves HTTP ([`http`], [`discovery`]), one measures the room on the disks ([`space`]). They talk to a core only through its mailbox
+//! ([`acceptor`]), one serves HTTP ([`http`], [`discovery`], [`transactions`]), one measures the room on the disks ([`space`]). They talk to a core only through its mailbox
 //! ([`mail`]). Nothing here knows a client protocol or what a frame between nodes means.
 
 mod acceptor;
@@ -24,6 +24,7 @@ mod run;
 mod series;
 mod sockets;
 mod space;
+mod transactions;
 
 pub use config::HostConfig;
 pub use error::HostError;

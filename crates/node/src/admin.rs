@@ -157,6 +157,8 @@ pub struct Status {
     pub tree: Option<TreeStatus>,
     /// The cache on this core, once the cluster is formed.
     pub cache: Option<CacheStatus>,
+    /// Transactions over chapters, shard by shard; shards that have seen none are left out.
+    pub transactions: Vec<TransactionsStatus>,
     /// The cluster's pools, as this core knows them.
     pub pools: Vec<PoolStatus>,
     /// Room on this node's disks.
@@ -289,6 +291,32 @@ pub struct CacheStatus {
     pub commands: u64,
     /// Connections accepted since the core started.
     pub connections: u64,
+}
+
+/// A shard's transactions, as the replica here has them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TransactionsStatus {
+    /// The shard's name.
+    pub shard: String,
+    /// True where the shard's leader is here.
+    pub leads: bool,
+    /// Under way, of which the record is here.
+    pub records: u64,
+    /// Promised here and not decided yet: in doubt.
+    pub promises: u64,
+    /// Keys, partitions and nodes that they hold.
+    pub locks: u64,
+    /// Units that wait for them.
+    pub parked: u64,
+    /// Committed since the shard was made, by where their record was.
+    pub committed: u64,
+    /// Refused since the shard was made, by where their record was.
+    pub refused: u64,
+    /// Some of those under way: id, shard of the record, milliseconds since, `preparing`, `in doubt` or
+    /// `committed`, and the shards that are waited for. At most 100.
+    pub under_way: Vec<(String, String, u64, String, Vec<String>)>,
+    /// The last that ended: id, milliseconds for which that is remembered still, how. At most 20.
+    pub last: Vec<(String, u64, String)>,
 }
 
 /// A pool of shards.

@@ -13,14 +13,21 @@
 //! says which shard a call is for, what its unit is, and what a read sees.
 
 mod services;
+mod transactions;
+
+pub use transactions::{
+    Condition, Operation, TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX, Transacted, Transaction,
+};
 
 use crate::core::Ask;
 use crate::event::{Action, RequestId};
 use crate::front::Context;
+use ::transactions::{Outcome, TxnId};
 use base::map::HashMap;
 use base::{CoreAddress, Origin, ShardId};
+use bytes::Bytes;
 use coordination::services as chapter;
-use shard::{DataUnit, Shard};
+use shard::{Data, DataUnit, Shard};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A call that was not answered for this long is answered with what is known, in microseconds.
@@ -40,6 +47,8 @@ pub enum Call {
         /// Wait for a change.
         after: Option<After>,
     },
+    /// Does several things to several chapters' data, all or none of them.
+    Transact(Box<Transaction>),
 }
 
 /// "Not before there is something new."
@@ -62,6 +71,13 @@ pub enum CallReply {
         index: u64,
         /// What was asked for.
         answer: chapter::Answer,
+    },
+    /// Of `Transact`.
+    Transacted {
+        /// Its id.
+        id: TxnId,
+        /// How it ended.
+        transacted: Transacted,
     },
     /// Nothing was done: this core does not hold the shard. Another core of the node may.
     NotHere {
@@ -98,19 +114,23 @@ enum Watched {
 }
 
 impl Call {
-    /// The shard that it is for.
-    fn shard(&self) -> ShardId {
-        match self {
-            Self::ChangeServices(_) | Self::ReadServices { .. } => services::SHARD,
-        }
-    }
-
-    /// The unit of a call that writes.
-    fn unit(&self, origin: Origin) -> Option<DataUnit> {
-        match self {
-            Self::ChangeServices(command) => Some(services::unit(origin, command.clone())),
-            Self::ReadServices { .. } => None,
-        }
+    /// The shard that it is for, and the unit of a call that writes.
+    fn place(
+        &self,
+        cx: &Context<'_>,
+        origin: Origin,
+    ) -> Result<(ShardId, Option<DataUnit>), CallReply> {
+        Ok(match self {
+            Self::ChangeServices(command) => {
+                let unit = services::unit(origin, command.clone());
+                (services::SHARD, Some(unit))
+            }
+            Self::ReadServices { .. } => (services::SHARD, None),
+            Self::Transact(transaction) => {
+                let (shard, unit) = transaction.unit(cx, origin)?;
+                (shard, Some(unit))
+            }
+        })
     }
 
     /// True for a write that needs room.
@@ -118,22 +138,22 @@ impl Call {
         match self {
             Self::ChangeServices(command) => services::adds(command),
             Self::ReadServices { .. } => false,
+            Self::Transact(_) => true,
         }
     }
 
-    /// What a call that reads sees.
-    fn look(&self, cx: &Context<'_>) -> Option<Seen> {
-        let data = cx.data(self.shard())?;
+    /// What a call that reads sees in its shard.
+    fn look(&self, data: &Data) -> Option<Seen> {
         match self {
             Self::ReadServices { query, .. } => Some(services::look(&data.services, query)),
-            Self::ChangeServices(_) => None,
+            Self::ChangeServices(_) | Self::Transact(_) => None,
         }
     }
 
     fn after(&self) -> Option<After> {
         match self {
             Self::ReadServices { after, .. } => *after,
-            Self::ChangeServices(_) => None,
+            Self::ChangeServices(_) | Self::Transact(_) => None,
         }
     }
 }
@@ -152,6 +172,9 @@ enum Stage {
 #[derive(Debug)]
 struct Pending {
     call: Call,
+    shard: ShardId,
+    /// Of a transaction: to be proposed again when its leader is lost.
+    unit: Option<Bytes>,
     since_us: u64,
     /// When something is done about it anyway.
     until_us: u64,
@@ -198,7 +221,16 @@ impl Desk {
 
     /// Somebody calls.
     pub fn handle_call(&mut self, cx: &mut Context<'_>, request: RequestId, call: Call) {
-        let shard = call.shard();
+        self.next_token = self.next_token.wrapping_add(1);
+        let token = self.next_token;
+        let origin = Origin {
+            home: self.me,
+            token,
+        };
+        let (shard, unit) = match call.place(cx, origin) {
+            Ok((shard, unit)) => (shard, unit.map(|unit| unit.encode())),
+            Err(refusal) => return answer(cx, request, refusal),
+        };
         if let Some(message) = nothing_is_there(cx, shard) {
             return answer(cx, request, CallReply::NotHere { message });
         }
@@ -213,21 +245,17 @@ impl Desk {
             let message = message.to_owned();
             return answer(cx, request, CallReply::Refused { message });
         }
-        self.next_token = self.next_token.wrapping_add(1);
-        let token = self.next_token;
-        let origin = Origin {
-            home: self.me,
-            token,
-        };
-        let unit = call.unit(origin);
         let until_us = cx.now.mono_us + CALL_MAX_US;
         self.deadlines.insert((until_us, request));
         let stage = match unit {
             Some(_) => Stage::Write { token, sent: false },
             None => Stage::Barrier { is_last: false },
         };
+        let is_transaction = matches!(call, Call::Transact(_));
         let pending = Pending {
             call,
+            shard,
+            unit: unit.clone().filter(|_| is_transaction),
             since_us: cx.now.mono_us,
             until_us,
             stage,
@@ -238,7 +266,7 @@ impl Desk {
                 cx.counters.writes += 1;
                 self.writes.insert(token, request);
                 self.unsent.push(token);
-                cx.asks.push(Ask::Propose(shard, unit.encode()));
+                cx.asks.push(Ask::Propose(shard, unit));
             }
             None => {
                 cx.counters.reads += 1;
@@ -254,7 +282,7 @@ impl Desk {
 
     /// Lets a read wait until its shard's state here is as new as any is now, and look then.
     fn bar(&mut self, cx: &mut Context<'_>, request: RequestId, is_last: bool) {
-        let Some(shard) = self.calls.get(&request).map(|pending| pending.call.shard()) else {
+        let Some(shard) = self.calls.get(&request).map(|pending| pending.shard) else {
             return;
         };
         let until_us = cx.now.mono_us + CALL_MAX_US;
@@ -275,8 +303,9 @@ impl Desk {
         let Some(pending) = self.calls.get(&request) else {
             return;
         };
-        let Some(seen) = pending.call.look(cx) else {
-            let message = nothing_is_there(cx, pending.call.shard()).unwrap_or_default();
+        let data = cx.data(pending.shard);
+        let Some(seen) = data.and_then(|data| pending.call.look(data)) else {
+            let message = nothing_is_there(cx, pending.shard).unwrap_or_default();
             return self.finish(cx, request, CallReply::Refused { message });
         };
         let is_last = pending.stage == Stage::Barrier { is_last: true };
@@ -356,6 +385,24 @@ impl Desk {
         }
     }
 
+    /// A transaction that was begun here has ended.
+    pub fn handle_transaction(
+        &mut self,
+        cx: &mut Context<'_>,
+        origin: Origin,
+        id: TxnId,
+        outcome: Outcome,
+    ) {
+        let request = self.writes.get(&origin.token).copied();
+        let pending = request.and_then(|request| self.calls.get(&request));
+        if let Some(pending) = pending.filter(|_| origin.home == self.me)
+            && let Call::Transact(transaction) = &pending.call
+        {
+            let reply = transactions::reply(cx, transaction, id, outcome);
+            self.applied(cx, origin, reply);
+        }
+    }
+
     fn applied(&mut self, cx: &mut Context<'_>, origin: Origin, reply: CallReply) {
         if origin.home == self.me
             && let Some(request) = self.writes.get(&origin.token).copied()
@@ -404,11 +451,11 @@ impl Desk {
         self.give_up(cx, shard);
     }
 
-    /// Says that the fate of what was sent to a shard's leader is not known.
+    /// Says that the fate of what was sent to a shard's leader is not known; what is done once under its id,
+    /// however often it is asked for, is asked for again.
     fn give_up(&mut self, cx: &mut Context<'_>, shard: ShardId) {
         let is_lost = |pending: &Pending| {
-            pending.call.shard() == shard
-                && matches!(pending.stage, Stage::Write { sent: true, .. })
+            pending.shard == shard && matches!(pending.stage, Stage::Write { sent: true, .. })
         };
         let mut lost: Vec<RequestId> = (self.calls.iter())
             .filter(|(_, pending)| is_lost(pending))
@@ -416,7 +463,18 @@ impl Desk {
             .collect();
         lost.sort_unstable();
         for request in lost {
-            self.finish(cx, request, unknown("the shard's leader was lost"));
+            match self.calls.get_mut(&request) {
+                Some(Pending {
+                    unit: Some(unit),
+                    stage: Stage::Write { token, sent },
+                    ..
+                }) => {
+                    *sent = false;
+                    self.unsent.push(*token);
+                    cx.asks.push(Ask::Propose(shard, unit.clone()));
+                }
+                _ => self.finish(cx, request, unknown("the shard's leader was lost")),
+            }
         }
     }
 
@@ -426,7 +484,7 @@ impl Desk {
         self.unsent.retain(|token| {
             let pending = (writes.get(token)).and_then(|request| calls.get_mut(request));
             match pending {
-                Some(pending) if pending.call.shard() == to => {
+                Some(pending) if pending.shard == to => {
                     if let Stage::Write { sent, .. } = &mut pending.stage {
                         *sent = true;
                     }

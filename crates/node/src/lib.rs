@@ -29,5 +29,8 @@ mod zookeeper;
 pub use crate::core::{Core, CoreConfig, LaneStart};
 pub use admin::{AdminCommand, AdminReply, DiskSpace, Status};
 pub use catalog::{Durability, Policy, PoolSpec};
-pub use desk::{After, Call, CallReply};
+pub use desk::{
+    After, Call, CallReply, Condition, Operation, TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX,
+    Transacted, Transaction,
+};
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};

@@ -1,6 +1,7 @@
 //! What people ask: orders are refused or begun at once, questions are answered from the state.
 
 mod cache;
+mod transactions;
 
 use crate::admin::{
     AdminCommand, AdminReply, MemberStatus, ShardStatus, Status, TreePage, TreeStatus,
@@ -189,6 +190,7 @@ impl Core {
             shards: self.replicas.iter().map(|s| self.shard_status(s)).collect(),
             tree: self.tree_status(),
             cache: self.cache_status(),
+            transactions: self.transactions_status(now),
             pools: self.pool_statuses(),
             disk: self.space.own,
             additions_refused: self.zookeeper.refuses_additions,

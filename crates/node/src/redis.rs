@@ -24,9 +24,7 @@ use base::planted::{Bug, planted};
 use base::{CoreAddress, Now, Origin, ShardId};
 use blocking::Blocked;
 use bytes::Bytes;
-use catalog::TREE_SHARD;
 use client::{Pending, PendingKind, Waits};
-use router::{TREE_TAG, hash_tag, slot_of};
 use shard::{DataUnit, Shard};
 use std::collections::{BTreeMap, VecDeque};
 use storage::cache::{Access, Body, Cache, Command, DATABASES, Output, Reply, Spec, Unit, spec};
@@ -313,16 +311,8 @@ impl Redis {
     }
 
     fn shard_of(&self, cx: &Context<'_>, key: &[u8]) -> Result<ShardId, Reply> {
-        let pool = cx.catalog.pools.get(&cx.catalog.cache_pool);
         let down = || Reply::error("CLUSTERDOWN The cluster is not formed yet; try again");
-        if cx.catalog.cache_pool == "main" && hash_tag(key) == TREE_TAG.as_bytes() {
-            return Ok(TREE_SHARD);
-        }
-        let pool = pool.ok_or_else(down)?;
-        match pool.slots.as_slice() {
-            [(_, shard)] => Ok(*shard),
-            _ => pool.shard_of(slot_of(key)).ok_or_else(down),
-        }
+        router::key_shard(cx.catalog, key).ok_or_else(down)
     }
 
     fn read(&mut self, cx: &mut Context<'_>, id: ClientId, shard: ShardId, command: Command) {

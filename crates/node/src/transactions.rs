@@ -28,7 +28,9 @@ impl Core {
                 id,
                 outcome,
             } => {
-                let _ = (now, origin, id, outcome);
+                self.with_desk(now, |desk, cx| {
+                    desk.handle_transaction(cx, origin, id, outcome);
+                });
             }
         }
     }

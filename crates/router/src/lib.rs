@@ -10,6 +10,18 @@ use std::collections::BTreeMap;
 /// The hash tag that co-locates with the coordination store.
 pub const TREE_TAG: &str = "tree";
 
+/// The shard of a key of the cache; `None` while no shard of its pool holds its slot.
+pub fn key_shard(catalog: &Catalog, key: &[u8]) -> Option<ShardId> {
+    if catalog.cache_pool == "main" && hash_tag(key) == TREE_TAG.as_bytes() {
+        return Some(TREE_SHARD);
+    }
+    let pool = catalog.pools.get(&catalog.cache_pool)?;
+    match pool.slots.as_slice() {
+        [(_, shard)] => Some(*shard),
+        _ => pool.shard_of(slot_of(key)),
+    }
+}
+
 /// Who leads what, as far as this core knows.
 #[derive(Clone, Debug, Default)]
 pub struct Router {
@@ -17,12 +29,6 @@ pub struct Router {
 }
 
 impl Router {
-    /// The shard of a key in pool `main`; `None` while no shard of the pool holds its slot.
-    pub fn shard_of(&self, catalog: &Catalog, key: &[u8]) -> Option<ShardId> {
-        let is_tree = hash_tag(key) == TREE_TAG.as_bytes();
-        (is_tree && catalog.shards.contains_key(&TREE_SHARD)).then_some(TREE_SHARD)
-    }
-
     /// A replica here has seen this leader (or none) in this term. True when that is a change.
     pub fn set_leader(&mut self, shard: ShardId, term: Term, leader: Option<NodeId>) -> bool {
         self.leaders.insert(shard, (term, leader)) != Some((term, leader))
@@ -43,19 +49,18 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use catalog::{Pool, PoolSpec};
 
     #[test]
-    fn tree_tag_leads_to_the_tree() {
-        let router = Router::default();
+    fn keys_lie_in_their_slots_and_the_tree_tag_leads_to_the_tree() {
         let mut catalog = Catalog::new();
-        assert_eq!(router.shard_of(&catalog, b"{tree}lock"), None);
-        let record = catalog::ShardRecord {
-            name: "tree".into(),
-            pool: "main".into(),
-            replicas: BTreeMap::new(),
-        };
-        catalog.shards.insert(TREE_SHARD, record);
-        assert_eq!(router.shard_of(&catalog, b"{tree}lock"), Some(TREE_SHARD));
-        assert_eq!(router.shard_of(&catalog, b"lock"), None);
+        catalog.cache_pool = "main".into();
+        assert_eq!(key_shard(&catalog, b"lock"), None);
+        let shards = [ShardId(3), ShardId(4)];
+        let pool = Pool::new(&PoolSpec::main(2), &shards);
+        catalog.pools.insert("main".into(), pool);
+        assert_eq!(key_shard(&catalog, b"{tree}lock"), Some(TREE_SHARD));
+        assert_eq!(key_shard(&catalog, b"foo"), Some(ShardId(4)));
+        assert_eq!(key_shard(&catalog, b"a{foo}"), Some(ShardId(4)));
     }
 }

@@ -185,6 +185,7 @@ fn begin(number: u64, token: u64, parts: Vec<(u64, Work)>) -> DataUnit {
     DataUnit::Transactions(Unit::Begin {
         origin: origin(token),
         id: id(number),
+        content: number,
         parts: parts
             .into_iter()
             .map(|(shard, work)| Part {

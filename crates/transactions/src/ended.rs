@@ -26,7 +26,7 @@ pub const RESULTS_BYTES_MAX: usize = 16 << 20;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Ended {
     pub outcome: Outcome,
-    /// Hash of the transaction's parts; 0 in a participant.
+    /// Hash of what its client asked for; 0 in a participant.
     pub content: u64,
     /// When to forget it, Unix milliseconds.
     pub until_ms: i64,

@@ -17,7 +17,7 @@ use crate::ended::{Ended, Memory, OUTCOME_MS, PREPARE_MS_MAX, PROMISE_MS};
 use crate::locks::{Locks, Resource, Touch};
 use crate::output::{Outcome, Output, Refusal};
 use crate::parked::Parked;
-use crate::record::{Done, Item, ORIGINS_MAX, Phase, Promise, Record, Table, content_of};
+use crate::record::{Done, Item, ORIGINS_MAX, Phase, Promise, Record, Table};
 use crate::snapshot::{Cut, Restore};
 use crate::unit::{Part, TxnId, Unit, Work};
 use base::planted::{Bug, planted};
@@ -168,7 +168,12 @@ impl<W: Work> Transactions<W> {
             ..stamp
         };
         match unit {
-            Unit::Begin { origin, id, parts } => self.begin(stamp, origin, id, parts, store, out),
+            Unit::Begin {
+                origin,
+                id,
+                content,
+                parts,
+            } => self.begin(stamp, origin, (id, content), parts, store, out),
             Unit::Prepare {
                 id,
                 record,
@@ -209,12 +214,11 @@ impl<W: Work> Transactions<W> {
         &mut self,
         stamp: Stamp,
         origin: Origin,
-        id: TxnId,
+        (id, content): (TxnId, u64),
         parts: Vec<Part<W>>,
         store: &mut S,
         out: &mut Vec<Output<W>>,
     ) {
-        let content = content_of(&parts);
         let reply = |outcome| Output::Reply {
             origin,
             id: id.clone(),

@@ -19,7 +19,7 @@ pub(crate) struct Record<W> {
     /// By what its own part was prepared, and is carried out.
     pub at: Stamp,
     pub parts: Vec<Part<W>>,
-    /// Hash of the parts.
+    /// Hash of what its client asked for.
     pub content: u64,
     pub phase: Phase,
 }
@@ -50,12 +50,6 @@ pub(crate) struct Promise<W> {
     pub work: W,
 }
 
-pub(crate) fn content_of<W: Work>(parts: &[Part<W>]) -> u64 {
-    let mut w = Writer::new();
-    encode_parts(&mut w, parts);
-    XxHash64::oneshot(4, w.as_slice())
-}
-
 /// What a table holds.
 pub(crate) trait Item: Sized {
     fn encode_into(&self, w: &mut Writer);
@@ -70,6 +64,7 @@ impl<W: Work> Item for Record<W> {
             origin.encode_into(w);
         }
         w.i64(self.at.time_ms).u64(self.at.seed);
+        w.u64(self.content);
         encode_parts(w, &self.parts);
         match &self.phase {
             Phase::Preparing(next) => {
@@ -95,6 +90,7 @@ impl<W: Work> Item for Record<W> {
             time_ms: r.i64()?,
             seed: r.u64()?,
         };
+        let content = r.u64()?;
         let parts = decode_parts(source, r)?;
         let phase = match r.u8()? {
             1 => match r.u32()? as usize {
@@ -116,7 +112,7 @@ impl<W: Work> Item for Record<W> {
         Ok(Self {
             origins,
             at,
-            content: content_of(&parts),
+            content,
             parts,
             phase,
         })

@@ -66,6 +66,8 @@ pub enum Unit<W> {
         origin: Origin,
         /// Which.
         id: TxnId,
+        /// Hash of what its client asked for: the same id with another one is refused.
+        content: u64,
         /// By ascending shard, at least one; the first is the shard that this is for.
         parts: Vec<Part<W>>,
     },
@@ -131,10 +133,15 @@ impl<W: Work> Unit<W> {
     /// Appends the byte form.
     pub fn encode_into(&self, w: &mut Writer) {
         match self {
-            Self::Begin { origin, id, parts } => {
+            Self::Begin {
+                origin,
+                id,
+                content,
+                parts,
+            } => {
                 w.u8(1);
                 origin.encode_into(w);
-                w.str(id.as_str());
+                w.str(id.as_str()).u64(*content);
                 encode_parts(w, parts);
             }
             Self::Prepare {
@@ -184,6 +191,7 @@ impl<W: Work> Unit<W> {
             1 => Self::Begin {
                 origin: Origin::decode_from(r)?,
                 id: TxnId::decode_from(r)?,
+                content: r.u64()?,
                 parts: decode_parts(source, r)?,
             },
             2 => Self::Prepare {

@@ -85,6 +85,76 @@ pub fn parse(bytes: Bytes) -> Result<NewBatch, Error> {
     })
 }
 
+/// A record that is made here.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Record {
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value; none marks the key as deleted.
+    pub value: Option<Bytes>,
+    /// Names with values.
+    pub headers: Vec<(String, Option<Bytes>)>,
+}
+
+/// A plain batch of records of this time (Unix milliseconds), of no producer.
+pub fn encode(time_ms: i64, all: &[Record]) -> NewBatch {
+    let count = all.len() as i32;
+    let mut batch = vec![0; HEADER_BYTES];
+    for (offset, record) in (0..).zip(all) {
+        let mut body = vec![0]; // attributes
+        put_varint(&mut body, 0);
+        put_varint(&mut body, offset);
+        put_nullable(&mut body, record.key.as_deref());
+        put_nullable(&mut body, record.value.as_deref());
+        put_varint(&mut body, record.headers.len() as i64);
+        for (name, value) in &record.headers {
+            put_nullable(&mut body, Some(name.as_bytes()));
+            put_nullable(&mut body, value.as_deref());
+        }
+        put_varint(&mut batch, body.len() as i64);
+        batch.extend_from_slice(&body);
+    }
+    let length = (batch.len() - UNCOUNTED_BYTES) as i32;
+    let mut put = |at: usize, bytes: &[u8]| batch[at..at + bytes.len()].copy_from_slice(bytes);
+    put(LENGTH_AT, &length.to_be_bytes());
+    put(FORMAT_AT, &[2]);
+    put(23, &(count - 1).to_be_bytes());
+    put(BASE_TIME_AT, &time_ms.to_be_bytes());
+    put(35, &time_ms.to_be_bytes());
+    put(43, &(-1i64).to_be_bytes());
+    put(51, &(-1i16).to_be_bytes());
+    put(53, &(-1i32).to_be_bytes());
+    put(57, &count.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+    NewBatch {
+        count: all.len() as u32,
+        max_timestamp_ms: time_ms,
+        producer: None,
+        bytes: Bytes::from(batch),
+    }
+}
+
+/// The partition that Kafka's own clients choose for a key: MurmurHash2 (Appleby) of it, with their seed.
+pub fn partition_of(key: &[u8], partition_count: u32) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c ^ key.len() as u32;
+    let mut words = key.chunks_exact(4);
+    for word in &mut words {
+        let mut k = u32::from_le_bytes(word.try_into().expect("four bytes")).wrapping_mul(M);
+        k = (k ^ (k >> 24)).wrapping_mul(M);
+        hash = hash.wrapping_mul(M) ^ k;
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        let tail = rest.iter().rev();
+        hash ^= tail.fold(0, |tail, byte| tail << 8 | u32::from(*byte));
+        hash = hash.wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    ((hash ^ (hash >> 15)) & 0x7fff_ffff) % partition_count.max(1)
+}
+
 /// Appends stored batches as a client reads them: with their offsets, under the leader epoch 0.
 pub fn write(out: &mut Vec<u8>, batches: &[Batch]) {
     out.reserve(batches.iter().map(|b| b.bytes.len()).sum());
@@ -118,18 +188,18 @@ pub fn find_time(batch: &Batch, time_ms: i64) -> (i64, i64) {
     whole
 }
 
-struct Record {
+struct Stored {
     time_delta: i64,
     offset_delta: i64,
 }
 
 /// Takes a record off the front of uncompressed ones.
-fn next_record(rest: &mut &[u8]) -> Option<Record> {
+fn next_record(rest: &mut &[u8]) -> Option<Stored> {
     let length = usize::try_from(varint(rest)?).ok()?;
     let (mut body, behind) = rest.split_at_checked(length)?;
     *rest = behind;
     body = body.get(1..)?; // attributes
-    Some(Record {
+    Some(Stored {
         time_delta: varint(&mut body)?,
         offset_delta: varint(&mut body)?,
     })
@@ -156,6 +226,21 @@ fn varint(rest: &mut &[u8]) -> Option<i64> {
     None
 }
 
+fn put_varint(out: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// Bytes behind their length; −1 for none.
+fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+    out.extend_from_slice(bytes.unwrap_or_default());
+}
+
 fn i16_at(bytes: &[u8], at: usize) -> i16 {
     i16::from_be_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
 }
@@ -166,4 +251,49 @@ fn i32_at(bytes: &[u8], at: usize) -> i32 {
 
 fn i64_at(bytes: &[u8], at: usize) -> i64 {
     i64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_made_here_is_one_that_a_client_may_send() {
+        let record = |n: usize| Record {
+            key: (n > 0).then(|| Bytes::from(vec![b'k'; n])),
+            value: Some(Bytes::from(vec![b'v'; 300 * n])),
+            headers: vec![("h".into(), None), ("i".into(), Some("j".into()))],
+        };
+        let made = encode(1_234, &[record(0), record(1), record(2)]);
+        assert_eq!(parse(made.bytes.clone()).as_ref(), Ok(&made));
+        let stored = Batch {
+            base_offset: 10,
+            count: made.count,
+            max_timestamp_ms: made.max_timestamp_ms,
+            bytes: made.bytes,
+        };
+        assert_eq!(find_time(&stored, 1_234), (10, 1_234));
+    }
+
+    #[test]
+    fn partitions_of_keys_golden() {
+        // What Kafka's own tests say of the hash.
+        let golden = [
+            ("21", -973_932_308i32),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
+        ];
+        for (key, hash) in golden {
+            let positive = (hash & 0x7fff_ffff) as u32;
+            assert_eq!(
+                partition_of(key.as_bytes(), 1_000_003),
+                positive % 1_000_003
+            );
+        }
+    }
 }

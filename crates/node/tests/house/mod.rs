@@ -6,7 +6,7 @@ use bytes::Bytes;
 use journal::{DiskOp, DiskResult, FileId, Recovery, Ticket};
 use node::{
     Action, AdminCommand, AdminReply, Call, CallReply, ClientId, Core, CoreConfig, DiskSpace,
-    Endpoint, Event, FrontEnd, Hello, LaneStart, RequestId, Status, StreamId,
+    Endpoint, Event, FrontEnd, Hello, LaneStart, PoolSpec, RequestId, Status, StreamId,
 };
 use std::collections::{BTreeMap, VecDeque};
 use wire_zookeeper::ConnectRequest;
@@ -80,6 +80,8 @@ struct Stream {
 #[derive(Default)]
 pub struct House {
     pub now: Now,
+    /// Shards of pool `main` of a cluster that is formed here; 0 is 1.
+    pub main_shards: u16,
     pub machines: Vec<Machine>,
     pub clients: BTreeMap<ClientId, Client>,
     streams: BTreeMap<(usize, usize, Endpoint), Stream>,
@@ -143,6 +145,7 @@ impl House {
                 initial_members: machine.members.clone(),
                 machine_version: machine.version,
                 node: machine.node,
+                pools: vec![PoolSpec::main(self.main_shards.max(1))],
                 seed: number.wrapping_mul(0x9E37_79B9_7F4A_7C15),
                 ..CoreConfig::default()
             };
@@ -230,7 +233,8 @@ impl House {
         });
     }
 
-    fn round(&mut self) -> bool {
+    /// Lets all do what there is to do now, once: what they send arrives in the next round.
+    pub fn round(&mut self) -> bool {
         let mut busy = false;
         for m in 0..self.machines.len() {
             for core in 0..self.machines[m].running.len() {
