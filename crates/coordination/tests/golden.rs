@@ -1,57 +1,13 @@
-//! Runs the scripts in `testscripts/`. A script is blocks between empty lines: commands, `----`, what they
-//! print. `UPDATE_GOLDEN=1` writes the outputs instead of comparing them; read the difference before committing.
+//! The scripts in `testscripts/`: see the runner.
 
+#[macro_use]
+#[path = "../../base/testing/golden.rs"]
+mod golden;
 #[path = "script/mod.rs"]
 mod script;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts")
-}
-
-#[allow(clippy::disallowed_methods)] // a switch for people, read by the test runner only
-fn is_update() -> bool {
-    std::env::var("UPDATE_GOLDEN").is_ok()
-}
-
-fn check(name: &str) {
-    let path = scripts().join(name);
-    let text = fs::read_to_string(&path).expect("the script is there");
-    let actual = script::run(&text);
-    if is_update() {
-        fs::write(&path, actual).expect("the script is writable");
-        return;
-    }
-    for (number, (want, have)) in text.lines().zip(actual.lines()).enumerate() {
-        assert_eq!(have, want, "{name}, line {}", number + 1);
-    }
-    assert_eq!(actual, text, "{name}: length");
-}
-
-macro_rules! golden {
-    ($($test:ident: $file:literal),* $(,)?) => {
-        $(#[test]
-        fn $test() {
-            check($file);
-        })*
-
-        #[test]
-        fn every_script_is_run_by_a_test() {
-            let mut files: Vec<String> = fs::read_dir(scripts())
-                .expect("the folder is there")
-                .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
-                .collect();
-            files.sort();
-            let mut named = vec![$($file),*];
-            named.sort_unstable();
-            assert_eq!(files, named);
-        }
-    };
-}
-
 golden! {
+    script::run;
     tree_golden: "tree.txt",
     tree_errors_golden: "tree_errors.txt",
     acl_golden: "acl.txt",

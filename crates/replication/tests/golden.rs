@@ -1,38 +1,16 @@
-//! Golden scripts: transcripts of the protocol. `UPDATE_GOLDEN=1` rewrites what they print.
+//! Golden scripts: transcripts of the protocol.
 
 mod script;
+#[path = "../../base/testing/transcripts.rs"]
+mod transcripts;
 
 use script::Sim;
 
 #[test]
-#[allow(clippy::disallowed_methods)] // The tests' own switch; the crate reads no environment.
 fn scripts_print_what_they_printed() {
-    let update = std::env::var("UPDATE_GOLDEN").is_ok();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts");
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .expect("the scripts are beside the code")
-        .map(|entry| entry.expect("a readable folder").path())
-        .collect();
-    paths.sort();
-    let mut wrong = Vec::new();
-    for path in &paths {
-        let text = std::fs::read_to_string(path).expect("a readable script");
-        let (script, expected) = text.split_once("----\n").unwrap_or((&text, ""));
-        let printed = Sim::default().run(script);
-        if printed != expected {
-            if update {
-                let text = format!("{}\n----\n{printed}", script.trim_end());
-                std::fs::write(path, text).expect("a writable script");
-            }
-            wrong.push(format!("{}:\n{printed}", path.display()));
-        }
-    }
-    assert!(paths.len() >= 12, "only {} scripts", paths.len());
-    assert!(
-        update || wrong.is_empty(),
-        "printed otherwise:\n{}",
-        wrong.join("\n")
-    );
+    transcripts::check(env!("CARGO_MANIFEST_DIR"), 12, |script| {
+        Sim::default().run(script)
+    });
 }
 
 /// Runs a script; the groups as it left them.

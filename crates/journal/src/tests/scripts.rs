@@ -24,6 +24,9 @@
 //! plant                               recovery cuts sealed frames from now on
 //! ```
 
+#[path = "../../../base/testing/transcripts.rs"]
+mod transcripts;
+
 use super::sim::Disk;
 use crate::scan::{Scan, What};
 use crate::wire::{self, Kind, SegmentHead};
@@ -294,32 +297,6 @@ fn run(script: &str) -> String {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods)] // The tests' own switch; the crate reads no environment.
 fn scripts_print_what_they_printed() {
-    let update = std::env::var("UPDATE_GOLDEN").is_ok();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts");
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .expect("the scripts are beside the code")
-        .map(|entry| entry.expect("a readable folder").path())
-        .collect();
-    paths.sort();
-    let mut wrong = Vec::new();
-    for path in &paths {
-        let text = std::fs::read_to_string(path).expect("a readable script");
-        let (script, expected) = text.split_once("----\n").unwrap_or((&text, ""));
-        let printed = run(script);
-        if printed != expected {
-            if update {
-                let text = format!("{}\n----\n{printed}", script.trim_end());
-                std::fs::write(path, text).expect("a writable script");
-            }
-            wrong.push(format!("{}:\n{printed}", path.display()));
-        }
-    }
-    assert!(paths.len() >= 15, "only {} scripts", paths.len());
-    assert!(
-        update || wrong.is_empty(),
-        "printed otherwise:\n{}",
-        wrong.join("\n")
-    );
+    transcripts::check(env!("CARGO_MANIFEST_DIR"), 15, run);
 }
