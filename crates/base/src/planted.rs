@@ -50,10 +50,18 @@ pub enum Bug {
     ForgetLocksOnSnapshot,
     /// A participant that asks about a transaction without a record is told to commit it.
     CommitWithoutRecord,
+    /// A batch that an idempotent producer repeats is appended again.
+    RepeatBatch,
+    /// A member of a consumer group commits in a generation that is over.
+    CommitInThePast,
+    /// Every member of a consumer group is given the share of its leader.
+    GiveLeadersShare,
+    /// Retention by count keeps half of what it must.
+    TrimTooMuch,
 }
 
 /// Every bug, for tests that go through them.
-pub const ALL: [Bug; 22] = [
+pub const ALL: [Bug; 26] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,
@@ -76,6 +84,10 @@ pub const ALL: [Bug; 22] = [
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,
+    Bug::RepeatBatch,
+    Bug::CommitInThePast,
+    Bug::GiveLeadersShare,
+    Bug::TrimTooMuch,
 ];
 
 #[cfg(debug_assertions)]

@@ -1,6 +1,7 @@
 //! What the clients did and saw: the only thing that the checkers look at.
 
 use crate::cache::CacheHistory;
+use crate::kafka::KafkaHistory;
 use base::SessionId;
 use coordination::Stat;
 use node::ClientId;
@@ -235,6 +236,8 @@ pub struct History {
     pub trees: Vec<(usize, Tree)>,
     /// What the cache's clients did and saw.
     pub cache: CacheHistory,
+    /// What Kafka's clients did and saw.
+    pub kafka: KafkaHistory,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

@@ -335,8 +335,7 @@ impl Run {
         let now_us = self.world.now_us;
         if self.members.len() <= self.initial {
             let number = self.world.nodes.len();
-            let mut config = self.template.clone();
-            config.address = address(number);
+            let mut config = self.config(number);
             config.initial_members = Vec::new();
             let node = self.world.add_node(config);
             self.say(&format!("node{node} joins"));

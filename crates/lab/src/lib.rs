@@ -2,8 +2,8 @@
 //! checkers. A run is a pure function of its seed and options.
 //!
 //! Reading order: [`run()`] (one run and its phases), `world` (the queue of occurrences), `network`, `disk`
-//! and `clock` (what nodes stand on), `client` and `workload` (who asks), `cache` (who asks in Redis' protocol),
-//! `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
+//! and `clock` (what nodes stand on), `player`, `client` and `workload` (who asks), `cache` and `kafka` (who asks
+//! in Redis' and in Kafka's protocol), `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
 
 #![warn(missing_docs)]
 
@@ -17,7 +17,9 @@ mod dump;
 mod faults;
 mod history;
 mod inject;
+mod kafka;
 mod network;
+mod player;
 mod process;
 mod protocol;
 mod run;

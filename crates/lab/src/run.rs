@@ -2,16 +2,17 @@
 
 use crate::cache;
 use crate::check;
-use crate::client::{Client, Context};
+use crate::client::Context;
 use crate::dump::Dumper;
 use crate::faults::{self, Faults, Planned};
-use crate::history::{History, Op, OperationId};
+use crate::history::History;
+use crate::kafka;
+use crate::player::{self, Phase, Player};
 use crate::process::boot_core;
 use crate::trace::Trace;
-use crate::workload::{Intentions, foundation};
 use crate::world::{News, Place, World};
 use base::Rng;
-use node::{AdminCommand, AdminReply, CoreConfig, RequestId, Status};
+use node::{AdminCommand, AdminReply, CoreConfig, FrontEnd, RequestId, Status};
 use std::collections::BTreeMap;
 
 const SETTLE_US: u64 = 3_000_000;
@@ -19,7 +20,6 @@ const PROBE_EVERY_US: u64 = 250_000;
 /// Time within which everything must work again once all faults are healed.
 const HEAL_US: u64 = 30_000_000;
 const EVENTS_MAX: u64 = 60_000_000;
-const OUTSTANDING_MAX: usize = 8;
 
 /// What a run is made from. Equal options give equal runs.
 #[derive(Clone, Debug)]
@@ -67,7 +67,9 @@ pub enum Workload {
     Zookeeper,
     /// Redis'.
     Redis,
-    /// Both.
+    /// Kafka's.
+    Kafka,
+    /// All of them.
     All,
 }
 
@@ -77,7 +79,38 @@ impl Workload {
         match self {
             Self::Zookeeper => "zookeeper",
             Self::Redis => "redis",
+            Self::Kafka => "kafka",
             Self::All => "all",
+        }
+    }
+
+    fn has(self, kind: Kind) -> bool {
+        match self {
+            Self::Zookeeper => kind == Kind::Zookeeper,
+            Self::Redis => kind == Kind::Redis,
+            Self::Kafka => kind == Kind::Kafka,
+            Self::All => true,
+        }
+    }
+}
+
+/// A kind of clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Zookeeper,
+    Redis,
+    Kafka,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Zookeeper, Self::Redis, Self::Kafka];
+
+    /// The fork of the seed that is theirs, and when the first of them begins.
+    const fn beginning(self) -> (u64, u64) {
+        match self {
+            Self::Zookeeper => (5, 1_000),
+            Self::Redis => (7, 1_500),
+            Self::Kafka => (8, 1_700),
         }
     }
 }
@@ -102,7 +135,6 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub(crate) enum Alarm {
     Client(usize),
-    CacheClient(usize),
     Dumper(usize),
     Fault(usize),
     Unblock,
@@ -120,35 +152,11 @@ pub(crate) enum Alarm {
     Leave(usize),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Setup,
-    Work,
-    /// Faults have ended; every client must get a write through.
-    Heal,
-    /// Nothing new but the last look.
-    Look,
-    /// Sessions that were left behind run out.
-    Quiet,
-    Dump,
-    Done,
-}
-
-#[derive(Debug)]
-struct Player {
-    client: Client,
-    intentions: Intentions,
-    /// The setup's next node, or the last write or look under way.
-    pending: Vec<OperationId>,
-    progress: usize,
-    done: bool,
-}
-
 pub(crate) struct Run {
     pub(crate) world: World,
     pub(crate) history: History,
-    players: Vec<Player>,
-    cache_players: Vec<cache::player::Player>,
+    workload: Workload,
+    players: Vec<Box<dyn Player>>,
     dumpers: Vec<Dumper>,
     cache_dumpers: Vec<cache::dump::Dumper>,
     /// Node numbers of those that are members, as far as the run knows.
@@ -207,13 +215,17 @@ fn run_inner(options: &Options) -> Report {
     let violations = run.judge();
     let operations = &run.history.operations;
     let cached = &run.history.cache.operations;
+    let kafka = run.history.kafka.requests;
     let answered = operations.iter().filter(|o| o.reply.is_some()).count();
     let cache_answered = cached.iter().filter(|o| o.reply.is_some()).count();
     Report {
         seed: options.seed,
         trace_hash: run.world.trace.hash(),
         events: run.world.trace.events,
-        operations: (operations.len() + cached.len(), answered + cache_answered),
+        operations: (
+            operations.len() + cached.len() + kafka.0,
+            answered + cache_answered + kafka.1,
+        ),
         simulated_ms: run.world.now_us / 1000,
         violations,
     }
@@ -236,7 +248,8 @@ impl Run {
         };
         let padding = [0, 0, 200, 2_000][shape.range(0, 4) as usize];
         // Most nodes are of one core; the others are restarted with another number of them.
-        let drawn = if shape.one_in(5) { (2, 2) } else { (1, 1) };
+        let is_spread = shape.one_in(5) && options.workload != Workload::Kafka;
+        let drawn = if is_spread { (2, 2) } else { (1, 1) };
         template.lanes = options.lanes.unwrap_or(drawn.0);
         template.cores = options.cores.unwrap_or(drawn.1);
         // A node's Redis front end is on one core, and serves what that core holds.
@@ -251,8 +264,8 @@ impl Run {
                 cut_off: options.faults.may_cut_off(),
                 ..History::default()
             },
+            workload: options.workload,
             players: Vec::new(),
-            cache_players: Vec::new(),
             dumpers: Vec::new(),
             cache_dumpers: Vec::new(),
             members: (0..options.nodes).collect(),
@@ -276,42 +289,49 @@ impl Run {
             faults_end_us,
         };
         for number in 0..options.nodes {
-            let mut config = run.template.clone();
-            config.address = address(number);
+            let config = run.config(number);
             run.world.add_node(config);
             let at_us = run.rng.range(0, 300_000);
             run.world.boot_at(at_us, number);
         }
-        let workload = seed.fork(5);
-        let zookeeper = options.workload != Workload::Redis;
-        for number in (0..options.clients).filter(|_| zookeeper) {
-            let mut rng = workload.fork(number as u64);
-            let timeout_ms = rng.range(1_500, 6_000) as u32;
-            let intentions = Intentions::new(number, rng.fork(1), padding);
-            let mut client = Client::new(number, rng, timeout_ms);
-            client.credentials = number % 2 == 1;
-            run.players.push(Player {
-                intentions,
-                client,
-                pending: Vec::new(),
-                progress: 0,
-                done: false,
-            });
-            run.alarm(1_000 + number as u64, Alarm::Client(number));
-        }
-        let workload = seed.fork(7);
-        let redis = options.workload != Workload::Zookeeper;
-        for number in (0..options.clients).filter(|_| redis) {
-            let rng = workload.fork(number as u64);
-            let player = cache::player::Player::new(number, rng, padding);
-            run.cache_players.push(player);
-            run.alarm(1_500 + number as u64, Alarm::CacheClient(number));
+        let workload = options.workload;
+        for kind in Kind::ALL.into_iter().filter(|kind| workload.has(*kind)) {
+            // Cores do not ask each other for topics yet.
+            if kind == Kind::Kafka && run.template.lanes > 1 && run.template.cores > 1 {
+                continue;
+            }
+            let (fork, first_us) = kind.beginning();
+            let rng = seed.fork(fork);
+            for number in 0..options.clients {
+                let rng = rng.fork(number as u64);
+                let player: Box<dyn Player> = match kind {
+                    Kind::Zookeeper => {
+                        let clients = options.clients;
+                        Box::new(player::Zookeeper::new(number, clients, rng, padding))
+                    }
+                    Kind::Redis => Box::new(cache::player::Player::new(number, rng, padding)),
+                    Kind::Kafka => Box::new(kafka::player::Player::new(number, rng, padding)),
+                };
+                run.alarm(first_us + number as u64, Alarm::Client(run.players.len()));
+                run.players.push(player);
+            }
         }
         for planned in faults::schedule(&seed.fork(4), &options.faults, SETTLE_US, faults_end_us) {
             run.plan(planned);
         }
         run.alarm(PROBE_EVERY_US, Alarm::Probe);
         run
+    }
+
+    /// What a node is configured with.
+    pub(crate) fn config(&self, number: usize) -> CoreConfig {
+        let mut config = self.template.clone();
+        config.address = address(number);
+        if self.workload.has(Kind::Kafka) {
+            let kafka = kafka::client::host(number) + ":9092";
+            config.listeners.insert(FrontEnd::Kafka, kafka);
+        }
+        config
     }
 
     /// One more fault.
@@ -335,13 +355,8 @@ impl Run {
         self.phase = phase;
         self.phase_since_us = self.world.now_us;
         for player in &mut self.players {
-            player.done = false;
-            player.pending.clear();
-            player.progress = 0;
+            player.begin(phase);
         }
-        self.cache_players
-            .iter_mut()
-            .for_each(cache::player::Player::begin);
     }
 
     pub(crate) fn play(&mut self) {
@@ -361,12 +376,9 @@ impl Run {
     fn advance(&mut self) {
         let now_us = self.world.now_us;
         let waited_us = now_us - self.phase_since_us;
-        let all_done = self.players.iter().all(|player| player.done)
-            && self.cache_players.iter().all(|player| player.done);
-        let is_founded = self.players.first().is_none_or(|player| player.done)
-            && self.cache_players.first().is_none_or(|player| player.done);
+        let all_done = self.players.iter().all(|player| player.is_done());
         match self.phase {
-            Phase::Setup if is_founded => self.enter(Phase::Work),
+            Phase::Setup if all_done => self.enter(Phase::Work),
             Phase::Work if now_us >= self.faults_end_us => {
                 self.heal();
                 self.enter(Phase::Heal);
@@ -377,7 +389,7 @@ impl Run {
                 self.enter(Phase::Dump);
                 self.start_dump();
             }
-            Phase::Dump if self.dump_is_done() => self.finish(),
+            Phase::Dump if all_done && self.dump_is_done() => self.finish(),
             Phase::Setup | Phase::Heal | Phase::Look | Phase::Dump if waited_us > HEAL_US => {
                 let what = self.what_is_missing();
                 self.violations.push(format!(
@@ -416,24 +428,8 @@ impl Run {
 
     fn what_is_missing(&self) -> String {
         let mut words = Vec::new();
-        for (number, player) in self.players.iter().enumerate() {
-            if !player.done {
-                words.push(format!(
-                    "client {number} (connected to {:?}, ready {})",
-                    player.client.node(),
-                    player.client.is_ready()
-                ));
-            }
-        }
-        for (number, player) in self.cache_players.iter().enumerate() {
-            if !player.done {
-                words.push(format!(
-                    "cache client {number} (connected to {:?}, ready {})",
-                    player.client.node(),
-                    player.client.is_ready()
-                ));
-            }
-        }
+        let late = self.players.iter().filter(|player| !player.is_done());
+        words.extend(late.map(|player| player.describe()));
         for member in &self.members {
             if !self.serves(*member) {
                 let told = self.statuses.get(member).map(|(at_us, _, s)| {
@@ -472,17 +468,10 @@ impl Run {
                     nodes: &self.members,
                 };
                 for player in &mut self.players {
-                    player.client.handle(&mut cx, id, note.clone());
-                    if player.client.take_moved() {
-                        let ops = player.intentions.as_ghost();
-                        player.client.send_as_ghost(&mut cx, ops);
-                    }
+                    player.handle(&mut cx, id, &note);
                 }
                 for dumper in &mut self.dumpers {
                     dumper.client.handle(&mut cx, id, note.clone());
-                }
-                for player in &mut self.cache_players {
-                    player.client.handle(&mut cx, id, note.clone());
                 }
                 for dumper in &mut self.cache_dumpers {
                     dumper.client.handle(&mut cx, id, note.clone());
@@ -500,15 +489,15 @@ impl Run {
     fn ring(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Client(number) => {
-                self.drive(number);
-                let think_us = self.players[number].client.rng.range(500, 40_000);
+                let mut cx = Context {
+                    world: &mut self.world,
+                    history: &mut self.history,
+                    nodes: &self.members,
+                };
+                let player = &mut self.players[number];
+                player.drive(&mut cx, self.phase);
+                let think_us = player.rng().range(500, 40_000);
                 self.alarm(self.world.now_us + think_us, Alarm::Client(number));
-            }
-            Alarm::CacheClient(number) => {
-                self.drive_cache(number);
-                let rng = &mut self.cache_players[number].client.rng;
-                let think_us = rng.range(500, 40_000);
-                self.alarm(self.world.now_us + think_us, Alarm::CacheClient(number));
             }
             Alarm::Dumper(number) => {
                 let mut cx = Context {
@@ -531,54 +520,6 @@ impl Run {
                 self.alarm(self.world.now_us + PROBE_EVERY_US, Alarm::Probe);
             }
             other => self.follow_up(other),
-        }
-    }
-
-    fn drive(&mut self, number: usize) {
-        let clients = self.players.len();
-        let now_us = self.world.now_us;
-        let phase = self.phase;
-        let player = &mut self.players[number];
-        let mut cx = Context {
-            world: &mut self.world,
-            history: &mut self.history,
-            nodes: &self.members,
-        };
-        let client = &mut player.client;
-        client.tick(&mut cx);
-        if !client.is_ready() || now_us < client.nap_until_us {
-            return;
-        }
-        match phase {
-            Phase::Setup => {
-                if number == 0 {
-                    player.set_up(&mut cx);
-                }
-            }
-            Phase::Work => player.work(&mut cx, clients),
-            Phase::Heal => player.insist(&mut cx, |intentions| intentions.last_write()),
-            Phase::Look => player.insist(&mut cx, |_| Intentions::last_look()),
-            Phase::Quiet | Phase::Dump | Phase::Done => {}
-        }
-    }
-
-    fn drive_cache(&mut self, number: usize) {
-        let player = &mut self.cache_players[number];
-        let mut cx = Context {
-            world: &mut self.world,
-            history: &mut self.history,
-            nodes: &self.members,
-        };
-        player.client.tick(&mut cx);
-        if !player.client.is_ready() {
-            return;
-        }
-        match self.phase {
-            Phase::Setup if number == 0 => player.set_up(&mut cx),
-            Phase::Work => player.work(&mut cx),
-            Phase::Heal => player.insist_on_writing(&mut cx),
-            Phase::Look => player.insist_on_reading(&mut cx),
-            Phase::Setup | Phase::Quiet | Phase::Dump | Phase::Done => {}
         }
     }
 
@@ -640,7 +581,7 @@ impl Run {
         for member in self.members.clone() {
             let number = self.dumpers.len();
             let rng = self.rng.fork(5_000 + number as u64);
-            if !self.cache_players.is_empty() {
+            if self.workload.has(Kind::Redis) {
                 let rng = rng.fork(2);
                 let dumper = cache::dump::Dumper::new(10_000 + number, member, rng);
                 self.cache_dumpers.push(dumper);
@@ -685,14 +626,8 @@ impl Run {
         for dumper in &mut self.cache_dumpers {
             self.history.cache.dumps.push(dumper.take());
         }
-        for player in &self.players {
-            if player.client.has_ghost() {
-                self.violations.push(format!(
-                    "client {}'s session moved, and its old home never closed the connection",
-                    player.client.number
-                ));
-            }
-        }
+        let objections = self.players.iter().filter_map(|player| player.objection());
+        self.violations.extend(objections);
         self.phase = Phase::Done;
     }
 }
@@ -713,82 +648,4 @@ fn whole_status(cores: impl Iterator<Item = Option<Status>>) -> Option<Status> {
     // Which core holds a shard depends on the number of cores.
     whole.shards.sort_by(|a, b| a.name.cmp(&b.name));
     Some(whole)
-}
-
-impl Player {
-    fn set_up(&mut self, cx: &mut Context<'_>) {
-        if self.done || self.client.outstanding() > 0 {
-            return;
-        }
-        let settled = self.pending.first().is_some_and(|id| {
-            let reply = &cx.history.operations[*id].reply;
-            reply
-                .as_ref()
-                .is_some_and(|r| matches!(r.result, Ok(_) | Err(-110)))
-        });
-        if settled {
-            self.progress += 1;
-        }
-        let mut nodes = foundation();
-        if self.progress == nodes.len() {
-            self.done = true;
-            return;
-        }
-        let mut op = nodes.swap_remove(self.progress);
-        if let Op::Create { value, .. } = &mut op {
-            // Attempts of unknown outcome must be told apart.
-            *value = format!("{value}#{}", cx.history.operations.len());
-        }
-        self.pending = self.client.send(cx, vec![op]);
-    }
-
-    fn work(&mut self, cx: &mut Context<'_>, clients: usize) {
-        let now_us = cx.world.now_us;
-        let client = &mut self.client;
-        if client.outstanding() >= OUTSTANDING_MAX {
-            return;
-        }
-        if client.has_ghost() && client.rng.one_in(2) {
-            client.send_as_ghost(cx, self.intentions.as_ghost());
-        }
-        match client.rng.range(0, 1_000) {
-            0..3 => {
-                let timeout_us = u64::from(client.timeout_ms) * 1000;
-                client.nap_until_us =
-                    now_us + client.rng.range(timeout_us / 2, timeout_us * 8 / 10);
-            }
-            3..10 => client.steal(cx),
-            10..18 => {
-                let silently = client.rng.one_in(2);
-                client.abandon(cx, silently);
-            }
-            18..20 => {
-                client.send(cx, vec![Op::Close]);
-            }
-            20..40 => {
-                client.send(cx, self.intentions.add_watch());
-            }
-            _ => {
-                client.send(cx, self.intentions.next(clients));
-            }
-        }
-    }
-
-    /// Sends the same until all of it is answered on one connection.
-    fn insist(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Intentions) -> Vec<Op>) {
-        if self.done || self.client.outstanding() > 0 {
-            return;
-        }
-        let answered = |id: &OperationId| {
-            let reply = &cx.history.operations[*id].reply;
-            reply
-                .as_ref()
-                .is_some_and(|r| matches!(r.result, Ok(_) | Err(-101)))
-        };
-        if !self.pending.is_empty() && self.pending.iter().all(answered) {
-            self.done = true;
-            return;
-        }
-        self.pending = self.client.send(cx, what(&mut self.intentions));
-    }
 }

@@ -25,8 +25,11 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::AnswerAnotherWaiter
         | Bug::CommitBeforeDecision
         | Bug::ForgetLocksOnSnapshot
-        | Bug::CommitWithoutRecord => "none",
-        Bug::ExpireEarly => "connections",
+        | Bug::CommitWithoutRecord
+        | Bug::CommitInThePast
+        | Bug::GiveLeadersShare
+        | Bug::TrimTooMuch => "none",
+        Bug::ExpireEarly | Bug::RepeatBatch => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
     }
@@ -39,6 +42,9 @@ fn workload(bug: Bug) -> Workload {
         | Bug::IgnoreTouchedWatch
         | Bug::ExpireSetAnew
         | Bug::AnswerAnotherWaiter => Workload::Redis,
+        Bug::RepeatBatch | Bug::CommitInThePast | Bug::GiveLeadersShare | Bug::TrimTooMuch => {
+            Workload::Kafka
+        }
         _ => Workload::Zookeeper,
     }
 }

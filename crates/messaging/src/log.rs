@@ -11,6 +11,7 @@
 use crate::command::{LogConfig, NewBatch, PartitionId};
 use crate::reply::ErrorCode;
 use base::Writer;
+use base::planted::{Bug, planted};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -240,11 +241,13 @@ impl Log {
         let mut bytes = self.bytes;
         let mut from = self.start;
         let open = (!self.open.batches.is_empty()).then_some(&self.open);
+        let divisor = 1 + u64::from(planted(Bug::TrimTooMuch));
+        let kept = config.retention_records.map(|n| n / divisor);
         for segment in self.sealed.iter().map(Arc::as_ref).chain(open) {
             let is_open = std::ptr::eq(segment, &self.open);
             let too_much = !is_open && bytes - segment.bytes >= config.retention_bytes;
             let records_left = (self.end - segment.end_offset()) as u64;
-            let too_many = !is_open && config.retention_records.is_some_and(|n| records_left >= n);
+            let too_many = !is_open && kept.is_some_and(|n| records_left >= n);
             let age_ms = time_ms.saturating_sub(segment.newest_ms());
             let too_old = config
                 .retention_ms

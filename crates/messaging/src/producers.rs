@@ -67,9 +67,6 @@ impl Producers {
         if mark.id < 0 || mark.epoch < 0 || mark.sequence < 0 {
             return Err(ErrorCode::InvalidRecord);
         }
-        if planted(Bug::ApplyTwice) {
-            return Ok(Verdict::Next);
-        }
         let Some(known) = self.table.get(&mark.id) else {
             return Ok(Verdict::Next);
         };
@@ -86,6 +83,9 @@ impl Producers {
         let last = last_sequence(mark.sequence, count);
         let same = |sent: &&Sent| (sent.first, sent.last) == (mark.sequence, last);
         if let Some(sent) = known.sent.iter().find(same) {
+            if planted(Bug::RepeatBatch) {
+                return Ok(Verdict::Next);
+            }
             return Ok(Verdict::Repetition(sent.base_offset));
         }
         let next = known.sent.back().map_or(0, |sent| following(sent.last));

@@ -278,7 +278,7 @@ fn doubled(seed: u64) -> bool {
 #[test]
 fn planted_bug_doubles_an_idempotent_producers_records_and_is_found() {
     assert!(!(0..20).any(doubled));
-    plant(Some(Bug::ApplyTwice));
+    plant(Some(Bug::RepeatBatch));
     let found = (0..20).any(doubled);
     plant(None);
     assert!(found);

@@ -4,7 +4,10 @@ use super::client::Client;
 use super::workload::{Intentions, foundation, last_look};
 use super::{Answer, Op, OperationId, accounts};
 use crate::client::Context;
+use crate::player::{self, Phase};
+use crate::world::ConnectionNote;
 use base::Rng;
+use node::ClientId;
 
 const OUTSTANDING_MAX: usize = 8;
 /// Own keys that are read again.
@@ -32,15 +35,13 @@ struct Mortal {
 /// A client and its intentions.
 #[derive(Debug)]
 pub struct Player {
-    /// The client.
-    pub client: Client,
+    client: Client,
     intentions: Intentions,
     transfer: Option<Transfer>,
     mortal: Option<Mortal>,
     mortals: Vec<String>,
     pending: Vec<OperationId>,
-    /// What the phase asks of it is done.
-    pub done: bool,
+    done: bool,
 }
 
 impl Player {
@@ -53,23 +54,12 @@ impl Player {
             mortal: None,
             mortals: Vec::new(),
             pending: Vec::new(),
-            done: false,
+            done: number > 0,
         }
     }
 
-    /// Another phase begins.
-    pub fn begin(&mut self) {
-        self.done = false;
-        self.pending.clear();
-    }
-
-    /// Makes what the others need.
-    pub fn set_up(&mut self, cx: &mut Context<'_>) {
-        self.insist(cx, |_| foundation());
-    }
-
     /// Something of everything.
-    pub fn work(&mut self, cx: &mut Context<'_>) {
+    fn work(&mut self, cx: &mut Context<'_>) {
         if self.client.outstanding() >= OUTSTANDING_MAX {
             return;
         }
@@ -194,16 +184,7 @@ impl Player {
         }
     }
 
-    /// Writes until it is answered.
-    pub fn insist_on_writing(&mut self, cx: &mut Context<'_>) {
-        self.insist(cx, Intentions::last_write);
-    }
-
-    /// Reads everything, until it is answered.
-    pub fn insist_on_reading(&mut self, cx: &mut Context<'_>) {
-        self.insist(cx, |_| last_look());
-    }
-
+    /// Sends the same until all of it is answered on one connection.
     fn insist(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Intentions) -> Vec<Op>) {
         if self.done || self.client.outstanding() > 0 {
             return;
@@ -216,6 +197,45 @@ impl Player {
         }
         let ops = what(&mut self.intentions);
         self.pending = self.client.send(cx, ops);
+    }
+}
+
+impl player::Player for Player {
+    fn begin(&mut self, phase: Phase) {
+        self.done = phase == Phase::Dump;
+        self.pending.clear();
+    }
+
+    fn is_done(&self) -> bool {
+        self.done
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, id: ClientId, note: &ConnectionNote) {
+        self.client.handle(cx, id, note.clone());
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>, phase: Phase) {
+        self.client.tick(cx);
+        if !self.client.is_ready() {
+            return;
+        }
+        match phase {
+            Phase::Setup if self.client.number == 0 => self.insist(cx, |_| foundation()),
+            Phase::Work => self.work(cx),
+            Phase::Heal => self.insist(cx, Intentions::last_write),
+            Phase::Look => self.insist(cx, |_| last_look()),
+            Phase::Setup | Phase::Quiet | Phase::Dump | Phase::Done => {}
+        }
+    }
+
+    fn rng(&mut self) -> &mut Rng {
+        &mut self.client.rng
+    }
+
+    fn describe(&self) -> String {
+        let (number, node) = (self.client.number, self.client.node());
+        let ready = self.client.is_ready();
+        format!("cache client {number} (connected to {node:?}, ready {ready})")
     }
 }
 

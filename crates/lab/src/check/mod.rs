@@ -2,9 +2,12 @@
 
 mod cache;
 mod guarded;
+mod kafka;
 mod log;
+mod order;
 mod persistent;
 mod reaped;
+mod register;
 mod registers;
 mod replicas;
 mod sessions;
@@ -16,7 +19,7 @@ use crate::history::History;
 pub type Check = fn(&History) -> Vec<String>;
 
 /// Every checker, with its name.
-pub const ALL: [(&str, Check); 14] = [
+pub const ALL: [(&str, Check); 18] = [
     ("registers", registers::check),
     ("log", log::check),
     ("sessions", sessions::check),
@@ -31,6 +34,10 @@ pub const ALL: [(&str, Check); 14] = [
     ("cache lists", cache::lists::check),
     ("cache mortals", cache::mortals::check),
     ("cache replicas", cache::replicas::check),
+    ("topics' logs", kafka::logs::check),
+    ("topics' bounds", kafka::bounds::check),
+    ("groups", kafka::groups::check),
+    ("groups' positions", kafka::positions::check),
 ];
 
 /// Everything that any checker objects to.

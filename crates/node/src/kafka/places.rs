@@ -131,8 +131,10 @@ pub fn read_shards(cx: &Context<'_>, request: &Request) -> BTreeSet<ShardId> {
             .flat_map(|t| t.partitions.iter().filter_map(|p| of(&t.topic, p.index)))
             .collect(),
         Request::Heartbeat { group, .. } => of_group(group).into_iter().collect(),
+        // A topic that is not known here yet would be one of which nothing was committed.
         Request::OffsetFetch(groups) => (groups.iter())
             .filter_map(|group| of_group(&group.group))
+            .flat_map(|shard| [shard, TREE_SHARD])
             .collect(),
         Request::DescribeGroups(names) => names.iter().filter_map(|n| of_group(n)).collect(),
         Request::ListGroups(_) => {

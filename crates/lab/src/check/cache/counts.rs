@@ -1,21 +1,12 @@
 //! Counters and logs: what only grows has its order in its answers.
 //!
-//! Each write's answer is its place, and a read's place is that of the last write it saw. If every operation
-//! that began after another had ended has a later place (or, for reads, no earlier one), that order is a
-//! linearization. Whatever a log shows is a beginning of what it shows later.
+//! Each write's answer is its place, and a read's place is that of the last write it saw. Whatever a log shows
+//! is a beginning of what it shows later.
 
 use crate::cache::{Answer, Op, PIECE_BYTES};
+use crate::check::order::{self, Placed};
 use crate::history::History;
 use std::collections::{BTreeMap, BTreeSet};
-
-#[derive(Debug)]
-struct Placed {
-    invoked_us: u64,
-    completed_us: u64,
-    place: i64,
-    is_write: bool,
-    what: String,
-}
 
 /// Objections to `count` and `log`.
 pub fn check(history: &History) -> Vec<String> {
@@ -61,8 +52,8 @@ pub fn check(history: &History) -> Vec<String> {
         keys.entry(key).or_default().push(Placed {
             invoked_us: operation.invoked_us,
             completed_us: operation.completed_us(),
-            place,
-            is_write,
+            from: place - i64::from(is_write),
+            to: place,
             what: format!("operation {id} through node{}", operation.node),
         });
     }
@@ -77,42 +68,27 @@ pub fn check(history: &History) -> Vec<String> {
 }
 
 /// `begun`: when writes were sent, ascending.
-fn order(key: &str, mut placed: Vec<Placed>, begun: &[u64]) -> Vec<String> {
+fn order(key: &str, placed: Vec<Placed>, begun: &[u64]) -> Vec<String> {
     let mut objections = Vec::new();
     let mut places: BTreeMap<i64, &str> = BTreeMap::new();
     for one in &placed {
-        if one.is_write
-            && let Some(other) = places.insert(one.place, &one.what)
+        if one.from < one.to
+            && let Some(other) = places.insert(one.to, &one.what)
         {
             objections.push(format!(
                 "{key}: {} and {other} both have place {}",
-                one.what, one.place
+                one.what, one.to
             ));
         }
         let possible = begun.partition_point(|at_us| *at_us <= one.completed_us);
-        if one.place > possible as i64 {
+        if one.to > possible as i64 {
             objections.push(format!(
                 "{key}: {} shows {} writes, and only {possible} were sent by then",
-                one.what, one.place
+                one.what, one.to
             ));
         }
     }
-    let mut ends: Vec<(u64, i64)> = placed.iter().map(|p| (p.completed_us, p.place)).collect();
-    ends.sort_unstable();
-    placed.sort_by_key(|one| one.invoked_us);
-    let mut ends = ends.into_iter().peekable();
-    let mut least = 0;
-    for one in placed {
-        while let Some((_, place)) = ends.next_if(|(at_us, _)| *at_us < one.invoked_us) {
-            least = least.max(place);
-        }
-        if one.place < least + i64::from(one.is_write) {
-            objections.push(format!(
-                "{key}: {} has place {}, and place {least} was there before it began",
-                one.what, one.place
-            ));
-        }
-    }
+    objections.extend(order::check(key, placed));
     objections
 }
 

@@ -104,47 +104,78 @@ fn check_list<'a>(
         ));
     }
     objections.extend(order(list, &elements));
+    // Who found it empty, in the order in which they looked, and what was there by then and stayed longest.
+    empty.sort_by_key(|operation| operation.invoked_us);
+    let mut there = Stays::new(&elements);
     for operation in empty {
-        let there = elements.iter().find(|(_, element)| {
-            let stays = match element.takers.first() {
-                Some(taker) => taker.invoked_us > operation.completed_us(),
-                None => element.is_left,
-            };
-            stays && element.push.completed_us() < operation.invoked_us
-        });
-        if let Some((name, _)) = there {
+        if let Some((to_us, name)) = there.before(operation.invoked_us)
+            && to_us > operation.completed_us()
+        {
             objections.push(format!(
-                "client {} found {list} empty from {} to {}, and {} was in it",
+                "client {} found {list} empty from {} to {}, and {name} was in it",
                 operation.client,
                 operation.invoked_us,
                 operation.completed_us(),
-                name.trim_end_matches('·')
             ));
         }
     }
     objections
 }
 
+/// Elements as they come, and of those that are there the one that certainly stays longest.
+struct Stays<'a> {
+    /// Pushed by when, taken from when on, and its name; the latest push first.
+    coming: Vec<(u64, u64, &'a str)>,
+    longest: Option<(u64, &'a str)>,
+}
+
+impl<'a> Stays<'a> {
+    fn new(elements: &BTreeMap<&'a str, Element<'_>>) -> Self {
+        let stay = |(name, element): (&&'a str, &Element<'_>)| {
+            let (from_us, _) = taken(element)?;
+            let name = name.trim_end_matches('·');
+            Some((element.push.completed_us(), from_us, name))
+        };
+        let mut coming: Vec<_> = elements.iter().filter_map(stay).collect();
+        coming.sort_unstable_by(|a, b| b.cmp(a));
+        Self {
+            coming,
+            longest: None,
+        }
+    }
+
+    /// Of those that were pushed by then, until when the last one stayed. Times must ascend.
+    fn before(&mut self, at_us: u64) -> Option<(u64, &'a str)> {
+        while let Some((_, to_us, name)) = self.coming.pop_if(|(by_us, ..)| *by_us < at_us) {
+            self.longest = self.longest.max(Some((to_us, name)));
+        }
+        self.longest
+    }
+}
+
+/// From when to when an element was taken; never, for one that is left; `None` for one that nobody saw.
+fn taken(element: &Element<'_>) -> Option<(u64, u64)> {
+    match element.takers.first() {
+        Some(taker) => Some((taker.invoked_us, taker.completed_us())),
+        None => element.is_left.then_some((u64::MAX, u64::MAX)),
+    }
+}
+
 /// Of two elements pushed one behind the other, the first is taken first.
 fn order(list: &str, elements: &BTreeMap<&str, Element<'_>>) -> Vec<String> {
     let mut objections = Vec::new();
-    let taken = |element: &Element<'_>| match element.takers.first() {
-        Some(taker) => Some((taker.invoked_us, taker.completed_us())),
-        None => element.is_left.then_some((u64::MAX, u64::MAX)),
-    };
-    for (first, one) in elements {
-        let Some((from_us, _)) = taken(one) else {
-            continue;
-        };
-        for (second, other) in elements {
-            let is_behind = one.push.completed_us() < other.push.invoked_us;
-            if is_behind && taken(other).is_some_and(|(_, to_us)| to_us < from_us) {
-                objections.push(format!(
-                    "{} was pushed to {list} before {}, and is taken after it",
-                    first.trim_end_matches('·'),
-                    second.trim_end_matches('·')
-                ));
-            }
+    let mut others: Vec<_> = elements.iter().collect();
+    others.sort_by_key(|(_, element)| element.push.invoked_us);
+    let mut first = Stays::new(elements);
+    for (second, element) in others {
+        let before = first.before(element.push.invoked_us);
+        if let (Some((from_us, first)), Some((_, to_us))) = (before, taken(element))
+            && to_us < from_us
+        {
+            objections.push(format!(
+                "{first} was pushed to {list} before {}, and is taken after it",
+                second.trim_end_matches('·')
+            ));
         }
     }
     objections

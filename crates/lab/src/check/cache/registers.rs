@@ -1,121 +1,46 @@
 //! Registers are linearizable.
-//!
-//! Every value is written at most once, so the operations of a register fall into clusters: a write and the
-//! reads that saw its value. A cluster's zone reaches from the first end of any of its operations to the last
-//! beginning. The history is linearizable if and only if no read ends before its write begins and no two
-//! clusters would each have to be before the other (P. B. Gibbons, E. Korach: "Testing shared memories",
-//! SIAM Journal on Computing 26, 1997). A write of unknown outcome that nobody saw may never have been.
 
 use crate::cache::{Answer, Op};
+use crate::check::register::Register;
 use crate::history::History;
 use std::collections::BTreeMap;
-
-#[derive(Debug)]
-struct Cluster<'a> {
-    value: &'a str,
-    refused: bool,
-    seen: bool,
-    /// When its write began.
-    invoked_us: u64,
-    first_end_us: u64,
-    last_begin_us: u64,
-}
 
 /// Objections to what was read from and written to `register.*`.
 pub fn check(history: &History) -> Vec<String> {
     let mut objections = Vec::new();
-    // By key, by value; nothing is the value that was there first.
-    let mut keys: BTreeMap<&str, BTreeMap<&str, Cluster<'_>>> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, Register<'_>> = BTreeMap::new();
     for operation in &history.cache.operations {
-        let Op::Set { key, value, .. } = &operation.op else {
+        if let Op::Set { key, value, .. } = &operation.op
+            && key.contains("}register.")
+        {
+            let done = operation.reply.as_ref().map(|reply| reply.result.is_ok());
+            let (from_us, to_us) = (operation.invoked_us, operation.completed_us());
+            let register = keys.entry(key).or_default();
+            register.write(value, from_us, to_us, done);
+        }
+    }
+    for operation in &history.cache.operations {
+        let (Op::Get(key), Some(answer)) = (&operation.op, operation.answer()) else {
             continue;
         };
         if !key.contains("}register.") {
             continue;
         }
-        let cluster = Cluster {
-            value,
-            refused: operation.is_refused(),
-            seen: operation.reply.is_some(),
-            invoked_us: operation.invoked_us,
-            first_end_us: operation.completed_us(),
-            last_begin_us: operation.invoked_us,
-        };
-        keys.entry(key).or_default().insert(value, cluster);
-    }
-    let reads = history.cache.operations.iter().filter_map(|operation| {
-        let Op::Get(key) = &operation.op else {
-            return None;
-        };
-        let value = match operation.answer()? {
+        let value = match answer {
             Answer::Text(value) => value,
             _ => "",
         };
-        Some((
-            key,
-            value,
-            operation.invoked_us,
-            operation.completed_us(),
-            operation.node,
-        ))
-    });
-    for (key, value, invoked_us, completed_us, node) in reads {
-        if !key.contains("}register.") {
-            continue;
+        let (from_us, to_us) = (operation.invoked_us, operation.completed_us());
+        if let Err(why) = keys.entry(key).or_default().read(value, from_us, to_us) {
+            let node = operation.node;
+            objections.push(format!("node{node} shows {value} in {key}, {why}"));
         }
-        let clusters = keys.entry(key).or_default();
-        if value.is_empty() {
-            clusters.entry("").or_insert(Cluster {
-                value: "",
-                refused: false,
-                seen: true,
-                invoked_us: 0,
-                first_end_us: 0,
-                last_begin_us: 0,
-            });
-        }
-        let Some(cluster) = clusters.get_mut(value) else {
-            objections.push(format!(
-                "node{node} shows {value} in {key}, which nobody wrote there"
-            ));
-            continue;
-        };
-        if cluster.refused || completed_us < cluster.invoked_us {
-            objections.push(format!(
-                "node{node} shows {value} in {key} before its write, or although that was refused"
-            ));
-        }
-        cluster.seen = true;
-        cluster.first_end_us = cluster.first_end_us.min(completed_us);
-        cluster.last_begin_us = cluster.last_begin_us.max(invoked_us);
     }
-    for (key, clusters) in &keys {
-        let clusters: Vec<&Cluster<'_>> = (clusters.values())
-            .filter(|cluster| cluster.seen && !cluster.refused)
-            .collect();
-        for (number, one) in clusters.iter().enumerate() {
-            for other in &clusters[number + 1..] {
-                if one.first_end_us < other.last_begin_us && other.first_end_us < one.last_begin_us
-                {
-                    objections.push(format!(
-                        "{key}: {:?} (from {} to {}) and {:?} (from {} to {}) would each have to be before \
-                         the other",
-                        short(one.value),
-                        one.first_end_us,
-                        one.last_begin_us,
-                        short(other.value),
-                        other.first_end_us,
-                        other.last_begin_us
-                    ));
-                }
-            }
-        }
+    for (key, register) in &keys {
+        let conflicts = register.conflicts().into_iter();
+        objections.extend(conflicts.map(|conflict| format!("{key}: {conflict}")));
     }
     objections
-}
-
-fn short(value: &str) -> &str {
-    value.trim_end_matches('·')
 }
 
 #[cfg(test)]
