@@ -4,6 +4,7 @@ Each test runs once against one node and once against three. With KAFKA_TARGET=h
 """
 
 import itertools
+import json
 import os
 import signal
 import socket
@@ -491,6 +492,44 @@ def test_kafka_offsets_of_a_group_are_listed_and_moved(nodes, consumers):
     member = consumers(group)
     member.subscribe([name])
     assert [m.offset() for m in receive(member, 4)] == [6, 7, 8, 9]
+
+
+def test_kafka_people_see_partitions_members_and_lag(nodes, consumers):
+    if nodes.cluster is None:
+        pytest.skip("servers that run already may have no console")
+    name, group = nodes.topic(partitions=2, retention_records=1000), fresh("group")
+    send(nodes.producer(), name, values(10), partition=1)
+    member = consumers(group, client_id="the-client")
+    member.subscribe([name])
+    assert len(receive(member, 10)) == 10
+    member.commit(offsets=[TopicPartition(name, 1, 7)], asynchronous=False)
+    for server in nodes.cluster.servers:
+
+        def seen(server=server):
+            code, body = server.http(f"/v1/topics?prefix={name}")
+            assert code == 200
+            page = json.loads(body)
+            assert [t["name"] for t in page["topics"]] == [name] and page["topic_count"] == 1
+            topic = page["topics"][0]
+            assert topic["config"] == [["retention.records", "1000"]]
+            groups = json.loads(server.http(f"/v1/topics?prefix={group}")[1])["groups"]
+            ends = [p["end"] for p in topic["partitions"]]
+            lags = [(p["topic"], p["index"], p["offset"], p["end"], p["lag"]) for g in groups for p in g["positions"]]
+            # Each shows what its replicas hold, perhaps a little late.
+            return ends == [0, 10] and lags == [(name, 1, 7, 10, 3)] and groups[0]["members"][0]["client"] == "the-client"
+
+        eventually(seen, 30)
+        code, body = server.http(f"/topics?prefix={name}")
+        assert code == 200 and name in body
+
+    def told():
+        text = "".join(server.http("/metrics")[1] for server in nodes.cluster.servers)
+        return (
+            f'althing_group_lag{{group="{group}",topic="{name}"}} 3\n' in text
+            and f'althing_partition_end{{topic="{name}",partition="1"}} 10\n' in text
+        )
+
+    eventually(told, 30)
 
 
 # bytes

@@ -353,7 +353,7 @@ def test_config_check_accepts_what_serve_accepts(one):
 
 
 @pytest.mark.parametrize(
-    "page", ["/", "/members", "/shards", "/sessions", "/tree", "/tree?path=/zookeeper", "/cache", "/keys", "/keys?db=99"]
+    "page", ["/", "/members", "/shards", "/sessions", "/tree", "/tree?path=/zookeeper", "/cache", "/keys", "/keys?db=99", "/topics"]
 )
 def test_console_pages_load_nothing_from_elsewhere(three, page):
     for server in three.servers:

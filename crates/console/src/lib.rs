@@ -11,10 +11,11 @@ mod overview;
 mod sessions;
 mod shards;
 mod text;
+mod topics;
 mod tree;
 
 use node::Status;
-use node::admin::{KeysPage, TreePage};
+use node::admin::{KeysPage, TopicsPage, TreePage};
 
 /// A page of the console.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,11 +34,13 @@ pub enum Page {
     Cache,
     /// Keys of the cache.
     Keys,
+    /// Topics and consumer groups.
+    Topics,
 }
 
 impl Page {
     /// All, in the order of the navigation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Overview,
         Self::Members,
         Self::Shards,
@@ -45,6 +48,7 @@ impl Page {
         Self::Tree,
         Self::Cache,
         Self::Keys,
+        Self::Topics,
     ];
 
     /// The page at a URL's path.
@@ -62,6 +66,7 @@ impl Page {
             Self::Tree => "/tree",
             Self::Cache => "/cache",
             Self::Keys => "/keys",
+            Self::Topics => "/topics",
         }
     }
 
@@ -75,6 +80,7 @@ impl Page {
             Self::Tree => "Tree",
             Self::Cache => "Cache",
             Self::Keys => "Keys",
+            Self::Topics => "Topics",
         }
     }
 }
@@ -90,6 +96,8 @@ pub struct View<'a> {
     pub tree: Option<&'a Result<TreePage, String>>,
     /// The keys that were asked for, or why they cannot be shown; for [`Page::Keys`].
     pub keys: Option<&'a Result<KeysPage, String>>,
+    /// The topics that were asked for, or why they cannot be shown; for [`Page::Topics`].
+    pub topics: Option<&'a Result<TopicsPage, String>>,
 }
 
 /// The page as HTML.
@@ -102,6 +110,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Tree => tree::body(view),
         Page::Cache => cache::body(view),
         Page::Keys => keys::body(view),
+        Page::Topics => topics::body(view),
     };
     layout::page(page, view, &body).into_string()
 }

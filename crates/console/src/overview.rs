@@ -74,6 +74,10 @@ pub fn body(view: &View<'_>) -> Markup {
             h2 { "The cache" }
             (crate::cache::figures(view))
         }
+        @if view.statuses.iter().any(|s| s.topics.as_ref().is_some_and(|t| t.topics > 0)) {
+            h2 { "Topics" }
+            (crate::topics::figures(view))
+        }
         @if let Some(status) = first {
             h2 { "This node" }
             (table(

@@ -3,7 +3,8 @@
 use console::{Page, View, render};
 use node::Status;
 use node::admin::{
-    CacheStatus, KeyRow, KeysPage, MemberStatus, PoolStatus, ShardStatus, TreePage, TreeStatus,
+    CacheStatus, GroupRow, KeyRow, KeysPage, MemberRow, MemberStatus, PartitionRow, PoolStatus,
+    PositionRow, ShardStatus, TopicRow, TopicsPage, TopicsStatus, TreePage, TreeStatus,
 };
 
 const HOSTILE: &str = "<script>alert('x')</script>\"&";
@@ -45,6 +46,11 @@ fn status(text: &str) -> Status {
             keys: 7_654_321,
             databases: vec![(0, 7_654_000, 1), (3, 321, 0)],
             ..CacheStatus::default()
+        }),
+        topics: Some(TopicsStatus {
+            topics: 12,
+            bytes: 3 << 20,
+            ..TopicsStatus::default()
         }),
         pools: vec![PoolStatus {
             name: format!("cache{text}"),
@@ -89,10 +95,56 @@ fn keys(text: &str) -> KeysPage {
     }
 }
 
+fn topics(text: &str) -> TopicsPage {
+    TopicsPage {
+        prefix: text.into(),
+        topics: vec![TopicRow {
+            name: format!("logs{text}"),
+            config: vec![("retention.ms".into(), text.into())],
+            partition_count: 9,
+            partitions: vec![PartitionRow {
+                index: 1,
+                shard: format!("main/0{text}"),
+                leader: "00000000000000a1".into(),
+                start: 5_000,
+                end: 76_543,
+                bytes: 2 << 20,
+                producers: 4,
+            }],
+        }],
+        topic_count: 1_201,
+        groups: vec![GroupRow {
+            name: format!("readers{text}"),
+            state: "Stable".into(),
+            generation: 31,
+            protocol: text.into(),
+            coordinator: text.into(),
+            members: vec![MemberRow {
+                id: text.into(),
+                instance: text.into(),
+                client: text.into(),
+                host: format!("/127.0.0.1{text}"),
+                leads: true,
+            }],
+            member_count: 777,
+            positions: vec![PositionRow {
+                topic: text.into(),
+                index: 1,
+                offset: 76_000,
+                end: Some(76_543),
+                lag: 543,
+            }],
+            lag: 543,
+        }],
+        group_count: 1,
+    }
+}
+
 fn show(page: Page, text: &str) -> String {
     let statuses = [status(text)];
     let tree = Ok(node(text));
     let keys = Ok(keys(text));
+    let topics = Ok(topics(text));
     let path = format!("/a/{text}");
     render(
         page,
@@ -101,6 +153,7 @@ fn show(page: Page, text: &str) -> String {
             path: &path,
             tree: Some(&tree),
             keys: Some(&keys),
+            topics: Some(&topics),
         },
     )
 }
@@ -128,6 +181,19 @@ fn each_page_shows_what_it_is_for() {
         (
             Page::Keys,
             vec!["hash", "1 min 1 s", "prefix=user%3Aplain&amp;cursor=99"],
+        ),
+        (
+            Page::Topics,
+            vec![
+                "76543",
+                "2.0 MiB",
+                "8 not shown",
+                "1,200 more topics",
+                "generation 31",
+                "543",
+                "776 more members",
+                "retention.ms=plain",
+            ],
         ),
         (Page::Tree, vec!["/tree?path=/a/b%20c", "5,000", "czxid"]),
     ];
@@ -169,11 +235,13 @@ fn pages_of_a_node_without_anything_render() {
         for statuses in [vec![], vec![Status::default()]] {
             let tree = Err("no such node".to_owned());
             let keys = Err("no such shard".to_owned());
+            let topics = Err("no registry".to_owned());
             let view = View {
                 statuses: &statuses,
                 path: "/",
                 tree: Some(&tree),
                 keys: Some(&keys),
+                topics: Some(&topics),
             };
             assert!(render(page, &view).contains("</html>"));
         }

@@ -19,7 +19,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base::NodeId;
-use node::admin::{KeysPage, TreePage};
+use node::admin::{KeysPage, TopicsPage, TreePage};
 use node::{AdminCommand, AdminReply, Call, CallReply, Status};
 use serde::Deserialize;
 use std::io;
@@ -125,6 +125,7 @@ async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
         .route("/v1/status", get(status))
         .route("/v1/tree", get(tree))
         .route("/v1/keys", get(keys))
+        .route("/v1/topics", get(topics))
         .route("/v1/series", get(series))
         .route("/v1/admin", post(admin))
         .route("/metrics", get(metrics_text))
@@ -291,6 +292,15 @@ async fn read_keys(app: &Shared, query: KeysQuery) -> Result<KeysPage, String> {
     }
 }
 
+async fn read_topics(app: &Shared, query: TopicsQuery) -> Result<TopicsPage, String> {
+    let prefix = query.prefix;
+    match order(app, AdminCommand::Topics { prefix }).await? {
+        AdminReply::Topics(page) => Ok(page),
+        AdminReply::Refused { message } => Err(message),
+        _ => Err("the core answered something else".into()),
+    }
+}
+
 // ---- answers ---------------------------------------------------------------------------------
 
 fn refuse(status: StatusCode, message: &str) -> Response {
@@ -345,6 +355,19 @@ struct KeysQuery {
 
 async fn keys(State(app): State<App>, Query(query): Query<KeysQuery>) -> Response {
     match read_keys(&app, query).await {
+        Ok(page) => axum::Json(page).into_response(),
+        Err(why) => refuse(StatusCode::CONFLICT, &why),
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TopicsQuery {
+    prefix: String,
+}
+
+async fn topics(State(app): State<App>, Query(query): Query<TopicsQuery>) -> Response {
+    match read_topics(&app, query).await {
         Ok(page) => axum::Json(page).into_response(),
         Err(why) => refuse(StatusCode::CONFLICT, &why),
     }
@@ -424,6 +447,7 @@ async fn page(
     uri: Uri,
     query: Result<Query<TreeQuery>, QueryRejection>,
     keys_query: Result<Query<KeysQuery>, QueryRejection>,
+    topics_query: Result<Query<TopicsQuery>, QueryRejection>,
 ) -> Response {
     let path = query.map_or_else(|_| root(), |Query(query)| query.path);
     let Some(page) = console::Page::at(uri.path()) else {
@@ -442,6 +466,11 @@ async fn page(
         (console::Page::Keys, Err(why)) => Some(Err(why.body_text())),
         _ => None,
     };
+    let topics = match (page, topics_query) {
+        (console::Page::Topics, Ok(Query(query))) => Some(read_topics(&app, query).await),
+        (console::Page::Topics, Err(why)) => Some(Err(why.body_text())),
+        _ => None,
+    };
     let html = console::render(
         page,
         &console::View {
@@ -449,6 +478,7 @@ async fn page(
             path: &path,
             tree: tree.as_ref(),
             keys: keys.as_ref(),
+            topics: topics.as_ref(),
         },
     );
     (

@@ -121,6 +121,7 @@ pub fn render(statuses: &[Status]) -> String {
     shards(&mut out, statuses);
     trees(&mut out, statuses);
     caches(&mut out, statuses);
+    topics(&mut out, statuses);
     out.0
 }
 
@@ -263,6 +264,77 @@ fn caches(out: &mut Page, statuses: &[Status]) {
     }
 }
 
+fn topics(out: &mut Page, statuses: &[Status]) {
+    let all: Vec<_> = statuses.iter().filter_map(|s| s.topics.as_ref()).collect();
+    if all.is_empty() {
+        return;
+    }
+    let sum = |field: fn(&node::admin::TopicsStatus) -> u64| -> u64 {
+        all.iter().map(|topics| field(topics)).sum()
+    };
+    for (name, help, value) in [
+        ("topics", "Topics in the cluster.", sum(|t| t.topics)),
+        (
+            "topic_partitions",
+            "Partitions of the shards that are here.",
+            sum(|t| t.partitions),
+        ),
+        (
+            "topic_bytes",
+            "Bytes of records of the shards that are here.",
+            sum(|t| t.bytes),
+        ),
+        (
+            "groups",
+            "Consumer groups of the shards that are here.",
+            sum(|t| t.groups),
+        ),
+        (
+            "group_members",
+            "Members of these groups.",
+            sum(|t| t.members),
+        ),
+        (
+            "topic_clients",
+            "Kafka clients' connections here.",
+            sum(|t| t.clients),
+        ),
+        (
+            "topic_outstanding_requests",
+            "Requests of Kafka's clients not yet answered here, with fetches that wait for records.",
+            sum(|t| t.outstanding),
+        ),
+    ] {
+        out.gauge(&format!("althing_{name}"), help, value);
+    }
+    let led = || all.iter().flat_map(|topics| &topics.led);
+    type Field = fn(&(String, u32, i64, i64, u64)) -> i64;
+    let fields: [(&str, &str, Field); 3] = [
+        ("start", "The first offset that can be read.", |p| p.2),
+        ("end", "The offset that comes next.", |p| p.3),
+        ("bytes", "Bytes of records.", |p| p.4 as i64),
+    ];
+    for (name, help, field) in fields {
+        let name = format!("althing_partition_{name}");
+        out.family(
+            &name,
+            "gauge",
+            &format!("Of partitions that are led here: {help}"),
+        );
+        for partition in led() {
+            let index = partition.1.to_string();
+            let labels = [("topic", partition.0.as_str()), ("partition", &index)];
+            out.line(&name, &labels, field(partition));
+        }
+    }
+    let name = "althing_group_lag";
+    let help = "Records behind what a group has committed, of groups that are coordinated here.";
+    out.family(name, "gauge", help);
+    for (group, topic, lag) in all.iter().flat_map(|topics| &topics.lags) {
+        out.line(name, &[("group", group), ("topic", topic)], lag);
+    }
+}
+
 struct Page(String);
 
 impl Page {
@@ -318,9 +390,16 @@ mod tests {
                 databases: vec![(0, 5, 1), (3, 2, 0)],
                 ..Default::default()
             }),
+            topics: Some(node::admin::TopicsStatus {
+                led: vec![("logs".into(), 1, 3, 9, 700)],
+                lags: vec![("readers".into(), "logs".into(), 4)],
+                ..Default::default()
+            }),
             ..Status::default()
         };
         let text = render(&[status]);
+        assert!(text.contains("althing_partition_end{topic=\"logs\",partition=\"1\"} 9\n"));
+        assert!(text.contains("althing_group_lag{group=\"readers\",topic=\"logs\"} 4\n"));
         assert!(text.contains("althing_reads_total 3\n"));
         assert!(text.contains("node=\"a\\\"b\""));
         assert!(text.contains("althing_shard_leader{shard=\"tree\"} 1\n"));

@@ -62,6 +62,7 @@ impl Series {
                 .map(|(i, n)| n.saturating_sub(before.latency.get(i).copied().unwrap_or(0)))
                 .collect();
             let trees = || statuses.iter().filter_map(|status| status.tree.as_ref());
+            let topics = || statuses.iter().filter_map(|status| status.topics.as_ref());
             if self.samples.len() >= SAMPLES_MAX {
                 self.samples.pop_front();
             }
@@ -75,11 +76,13 @@ impl Series {
                 p99_us: quantile(&buckets, 0.99),
                 cache_commands: rate(commands, *commands_before),
                 outstanding: trees().map(|tree| tree.outstanding).sum::<u64>()
-                    + caches().map(|cache| cache.outstanding).sum::<u64>(),
+                    + caches().map(|cache| cache.outstanding).sum::<u64>()
+                    + topics().map(|topics| topics.outstanding).sum::<u64>(),
                 journal_bytes: rate(after.journal_bytes, before.journal_bytes),
                 syncs: rate(after.syncs, before.syncs),
                 connections: trees().map(|tree| tree.connections).sum::<u64>()
-                    + caches().map(|cache| cache.clients).sum::<u64>(),
+                    + caches().map(|cache| cache.clients).sum::<u64>()
+                    + topics().map(|topics| topics.clients).sum::<u64>(),
                 sessions: trees().map(|tree| tree.sessions).max().unwrap_or(0),
             });
         }

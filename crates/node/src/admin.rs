@@ -1,6 +1,11 @@
 //! What people may ask of a node, and what they are told: the value behind console, REST and command line.
 
+mod topics;
+
 use serde::{Deserialize, Serialize};
+pub use topics::{
+    GroupRow, MemberRow, PartitionRow, PositionRow, TopicRow, TopicsPage, TopicsStatus,
+};
 
 /// A question or an order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -48,6 +53,11 @@ pub enum AdminCommand {
         /// Where to go on: 0, or [`KeysPage::next`].
         cursor: u64,
     },
+    /// Look at topics and consumer groups, as this node's replicas have them.
+    Topics {
+        /// What their names begin with.
+        prefix: String,
+    },
 }
 
 /// The answer.
@@ -70,6 +80,8 @@ pub enum AdminReply {
     Tree(TreePage),
     /// Of `CacheKeys`.
     Keys(KeysPage),
+    /// Of `Topics`.
+    Topics(TopicsPage),
 }
 
 // `Status` holds floats; equality is wanted for tests only, and they are never NaN.
@@ -159,6 +171,9 @@ pub struct Status {
     pub cache: Option<CacheStatus>,
     /// Transactions over chapters, shard by shard; shards that have seen none are left out.
     pub transactions: Vec<TransactionsStatus>,
+    /// Topics on this core, when it holds their registry.
+    #[serde(default)]
+    pub topics: Option<TopicsStatus>,
     /// The cluster's pools, as this core knows them.
     pub pools: Vec<PoolStatus>,
     /// Room on this node's disks.

@@ -18,7 +18,7 @@ mod places;
 mod records;
 mod topics;
 
-use crate::admin::Counters;
+use crate::admin::{Counters, TopicsStatus};
 use crate::core::{Ask, CoreConfig};
 use crate::event::{Action, ClientId, FrontEnd, Level};
 use crate::front::Context;
@@ -71,6 +71,8 @@ pub struct Kafka {
     waiters: HashMap<u64, Waiter>,
     /// Waiters whose units have not been sent.
     unsent: Vec<u64>,
+    /// Bytes of these units, by shard.
+    unsent_bytes: BTreeMap<ShardId, usize>,
     /// The barrier that reads of this turn share, by shard.
     open_barriers: BTreeMap<ShardId, u64>,
     barriers: HashMap<u64, Vec<(ClientId, u64)>>,
@@ -96,6 +98,7 @@ impl Kafka {
             next_token: first_token,
             waiters: HashMap::default(),
             unsent: Vec::new(),
+            unsent_bytes: BTreeMap::new(),
             open_barriers: BTreeMap::new(),
             barriers: HashMap::default(),
             fetches: BTreeMap::new(),
@@ -104,6 +107,13 @@ impl Kafka {
             dirty: Vec::new(),
             duties: Duties::default(),
         }
+    }
+
+    /// Adds what there is of clients here.
+    pub fn describe(&self, status: &mut TopicsStatus) {
+        status.clients += self.clients.len() as u64;
+        let queued = self.clients.values().map(|client| client.queue.len());
+        status.outstanding += queued.sum::<usize>() as u64;
     }
 
     // --- connections ---
@@ -220,7 +230,10 @@ impl Kafka {
                 acks,
                 topics,
                 ..
-            } => records::produce(cx, transactional_id.is_some(), acks, topics),
+            } => {
+                let unsent = &self.unsent_bytes;
+                records::produce(cx, unsent, transactional_id.is_some(), acks, topics)
+            }
             Request::Fetch(fetch) => Draft::of(Work::Fetch {
                 fetch,
                 is_sure: false,
@@ -323,7 +336,9 @@ impl Kafka {
             Command::Topics(command) => DataUnit::Topics(Unit { origin, command }),
             Command::Registry(command) => DataUnit::Registry(RegistryUnit { origin, command }),
         };
-        cx.asks.push(Ask::Propose(shard, unit.encode()));
+        let unit = unit.encode();
+        *self.unsent_bytes.entry(shard).or_default() += unit.len();
+        cx.asks.push(Ask::Propose(shard, unit));
     }
 
     /// Lets a request wait until these shards' states here are as new as any is now.
@@ -525,6 +540,7 @@ impl Kafka {
 
     /// All units for a shard that were asked for have been sent to its leader.
     pub fn mark_sent(&mut self, to: ShardId) {
+        self.unsent_bytes.remove(&to);
         let waiters = &mut self.waiters;
         self.unsent.retain(|token| match waiters.get_mut(token) {
             Some(waiter) if waiter.shard == to => {

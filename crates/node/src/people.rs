@@ -1,6 +1,7 @@
 //! What people ask: orders are refused or begun at once, questions are answered from the state.
 
 mod cache;
+mod topics;
 mod transactions;
 
 use crate::admin::{
@@ -40,6 +41,7 @@ impl Core {
                 prefix,
                 cursor,
             } => self.read_keys(now, (&shard, database), &prefix, cursor),
+            AdminCommand::Topics { prefix } => self.read_topics(&prefix),
         };
         self.actions
             .push_back(Action::AdminReply { request, reply });
@@ -191,6 +193,7 @@ impl Core {
             tree: self.tree_status(),
             cache: self.cache_status(),
             transactions: self.transactions_status(now),
+            topics: self.topics_status(),
             pools: self.pool_statuses(),
             disk: self.space.own,
             additions_refused: self.zookeeper.refuses_additions,

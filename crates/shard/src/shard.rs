@@ -398,9 +398,14 @@ impl Shard {
         self.taking.as_ref().is_some_and(|t| !t.awaiting)
     }
 
+    /// Bytes of units that [`Self::propose`] has room for now; what was taken waits while too much is under way.
+    pub fn room_bytes(&self) -> usize {
+        PENDING_BYTES_MAX.saturating_sub(self.pending_bytes)
+    }
+
     /// Gathers a unit for the next entry. False when this replica does not lead or has too much waiting.
     pub fn propose(&mut self, unit: Bytes) -> bool {
-        if !self.is_leader() || self.pending_bytes + unit.len() > PENDING_BYTES_MAX {
+        if !self.is_leader() || unit.len() > self.room_bytes() {
             return false;
         }
         self.pending_bytes += unit.len();

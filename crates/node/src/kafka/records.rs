@@ -4,14 +4,20 @@ use super::draft::{Draft, Work};
 use super::places::led_partition;
 use super::{Context, UNANSWERED};
 use base::ShardId;
-use messaging::{Command, ErrorCode, PartitionId, Topics};
-use std::collections::BTreeSet;
+use messaging::{Command, ErrorCode, NewBatch, PartitionId, Topics};
+use shard::Shard;
+use std::collections::{BTreeMap, BTreeSet};
 use wire_kafka::reply::{EpochEnd, FetchedPartition, FoundOffset, Outcome, Produced};
 use wire_kafka::request::{EpochQuery, Fetch, OffsetAt, OffsetQuery, ProducePartition};
 use wire_kafka::{ByTopic, Error, Reply, error_of, records};
 
 /// The most records that one fetch is answered with, in bytes; a larger batch comes alone.
 const FETCH_BYTES_MAX: usize = 8 << 20;
+
+/// Room for units that batches leave to others, in bytes: whose unit finds none loses its connection.
+const ROOM_LEFT_BYTES: usize = 16 << 20;
+/// A unit is longer than its batch by less than this.
+const UNIT_BYTES: usize = 256;
 
 /// What became of a fetch.
 pub enum Fetching {
@@ -23,9 +29,12 @@ pub enum Fetching {
     Unsure(BTreeSet<ShardId>),
 }
 
-/// Each batch is a unit. All acknowledgements mean the same: a majority has it.
+/// Each batch is a unit. All acknowledgements mean the same: a majority has it. While a majority does not keep
+/// up, what finds no room is refused with an error upon which clients try again; `unsent` is what was asked
+/// for before.
 pub fn produce(
     cx: &Context<'_>,
+    unsent: &BTreeMap<ShardId, usize>,
     is_transactional: bool,
     acks: i16,
     topics: Vec<ByTopic<ProducePartition>>,
@@ -36,6 +45,17 @@ pub fn produce(
         Some(Error::TransactionalIdAuthorizationFailed)
     } else {
         None
+    };
+    let mut bytes = unsent.clone();
+    let mut has_room = |shard: ShardId, batch: &NewBatch| {
+        let room = cx.shard(shard).map_or(0, Shard::room_bytes);
+        let asked = bytes.entry(shard).or_default();
+        let with = *asked + batch.bytes.len() + UNIT_BYTES;
+        let fits = with <= room.saturating_sub(ROOM_LEFT_BYTES);
+        if fits {
+            *asked = with;
+        }
+        fits
     };
     let mut draft = Draft::of(Work::Taken);
     let mut answers = Vec::with_capacity(topics.len());
@@ -49,6 +69,9 @@ pub fn produce(
             let result = match (place, part.batch) {
                 (Ok((shard, ..)), _) if cx.full.contains(&shard) => Err(Error::KafkaStorageError),
                 (Ok((shard, ..)), _) if cx.is_held_up(shard) => Err(Error::RequestTimedOut),
+                (Ok((shard, ..)), Ok(batch)) if !has_room(shard, &batch) => {
+                    Err(Error::NotEnoughReplicas)
+                }
                 (Ok((shard, partition, _)), Ok(batch)) => {
                     draft.unit(shard, (t, p), Command::Append { partition, batch });
                     Err(UNANSWERED)
