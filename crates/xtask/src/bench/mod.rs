@@ -1,8 +1,9 @@
 //! `bench`: this product and a peer, on the same machine, alternately, with the same client.
 //!
 //! [`load`] is the client, [`systems`] starts and measures servers, [`zookeeper`] and [`memory`] are the
-//! comparisons with ZooKeeper, [`redis`] that with Redis; [`machine`] and [`table`] serve all. Figures depend on the machine, above all on its disk: compare ratios only.
+//! comparisons with ZooKeeper, [`redis`] that with Redis, [`kafka`] that with Kafka; [`machine`] and [`table`] serve all. Figures depend on the machine, above all on its disk: compare ratios only.
 
+mod kafka;
 mod load;
 mod machine;
 mod memory;
@@ -47,6 +48,22 @@ pub enum Bench {
         #[arg(long, default_value_t = 1_000_000)]
         keys: u64,
         /// Measure only one of them: `althing` or `redis`.
+        #[arg(long)]
+        only: Option<String>,
+        /// Print JSON in place of the table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Processor time a record, throughput, latency and memory of topics, beside Apache Kafka from Maven Central:
+    /// one core for the server, Kafka's own load tools on another.
+    Kafka {
+        /// Records of 100 bytes; a fifth as many of 1 KiB.
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+        /// Rounds; medians are told.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Measure only one of them: `althing` or `kafka`.
         #[arg(long)]
         only: Option<String>,
         /// Print JSON in place of the table.
@@ -102,6 +119,20 @@ pub fn run(what: &Bench) -> Result<bool, String> {
                 json: *json,
             };
             redis::run(&options, &redis::chosen(only.as_deref())?)
+        }
+        Bench::Kafka {
+            records,
+            rounds,
+            only,
+            json,
+        } => {
+            let options = kafka::Options {
+                records: *records,
+                rounds: (*rounds).max(1),
+                json: *json,
+            };
+            let (libs, systems) = kafka::chosen(only.as_deref())?;
+            kafka::run(&options, &libs, &systems)
         }
         Bench::Memory {
             znodes,
