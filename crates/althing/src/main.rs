@@ -5,6 +5,7 @@ mod config;
 mod dev;
 mod http;
 mod table;
+mod topic;
 mod tree;
 mod txn;
 mod zookeeper;
@@ -66,6 +67,10 @@ enum Mode {
     Tree(tree::Options),
     /// Do several things to the cache, topics and the tree, all or none of them
     Txn(txn::Options),
+    /// Topics of Kafka's clients
+    Topic(topic::TopicOptions),
+    /// Consumer groups of Kafka's clients
+    Group(topic::GroupOptions),
     /// Simulate what is shipped, under faults, from a seed
     #[command(subcommand)]
     Lab(LabMode),
@@ -97,6 +102,8 @@ fn main() -> ExitCode {
         Mode::Cluster(options) => cluster::run(&options),
         Mode::Tree(options) => tree::run(options),
         Mode::Txn(options) => txn::run(&options),
+        Mode::Topic(options) => topic::run_topic(&options),
+        Mode::Group(options) => topic::run_group(&options),
         Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),
     };
     match outcome {

@@ -1,4 +1,5 @@
-//! Kafka's wire protocol, the server's side, as pure functions of bytes. Messages are those of the
+//! Kafka's wire protocol as pure functions of bytes: the server's side, and of the client's what the command
+//! line needs ([`client`]). Messages are those of the
 //! `kafka-protocol` crate; what stands around them (frames, headers, limits, versions, batches) is ours.
 //!
 //! For a front end: it feeds a [`Connection`] with what a client sent and polls [`Incoming`]s off it, each
@@ -16,6 +17,7 @@
 //! before the decoder, which allocates what counts announce, may see it.
 
 pub mod api;
+pub mod client;
 pub mod connection;
 mod decode;
 mod error;

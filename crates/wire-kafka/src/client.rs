@@ -1,0 +1,135 @@
+//! The client's side of the two requests that the command line makes: topics are made and deleted. Their
+//! versions are the last ones before lengths became varints.
+
+use base::{DecodeError, Reader, Writer};
+use bytes::Bytes;
+
+const CREATE_TOPICS: (u16, u16) = (19, 2);
+const DELETE_TOPICS: (u16, u16) = (20, 1);
+/// How long the server may take, in milliseconds.
+const TIMEOUT_MS: u32 = 30_000;
+
+/// The frame that makes a topic; `None` leaves the number of partitions to the server.
+pub fn create_topic(name: &str, partitions: Option<u32>, config: &[(String, String)]) -> Vec<u8> {
+    let mut w = begin(CREATE_TOPICS);
+    w.u32(1);
+    text(&mut w, name);
+    let partitions = partitions.and_then(|n| i32::try_from(n).ok());
+    w.i32(partitions.unwrap_or(-1));
+    w.u16(u16::MAX); // as many copies as there are
+    w.u32(0).u32(config.len() as u32);
+    for (key, value) in config {
+        text(&mut w, key);
+        text(&mut w, value);
+    }
+    w.u32(TIMEOUT_MS).u8(0);
+    end(w)
+}
+
+/// The frame that deletes a topic.
+pub fn delete_topic(name: &str) -> Vec<u8> {
+    let mut w = begin(DELETE_TOPICS);
+    w.u32(1);
+    text(&mut w, name);
+    w.u32(TIMEOUT_MS);
+    end(w)
+}
+
+/// Kafka's error number in the answer to either, 0 for none. An error: the frame is no such answer.
+pub fn error_in(frame: &Bytes) -> Result<i16, DecodeError> {
+    let mut r = Reader::new(frame);
+    r.i32()?; // correlation
+    r.i32()?; // throttle
+    if r.u32()? != 1 {
+        return Err(DecodeError::Invalid("count of topics"));
+    }
+    let length = r.u16()?;
+    r.take(length.into())?;
+    Ok(r.u16()? as i16)
+}
+
+fn begin((key, version): (u16, u16)) -> Writer {
+    let mut w = Writer::new();
+    w.u32(0).u16(key).u16(version).i32(1);
+    text(&mut w, "althing");
+    w
+}
+
+fn end(mut w: Writer) -> Vec<u8> {
+    let length = w.len() as u32 - 4;
+    w.patch_u32(0, length);
+    w.into_vec()
+}
+
+fn text(w: &mut Writer, text: &str) {
+    w.u16(text.len() as u16).raw(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::{self, CreatedTopic, DeletedTopic};
+    use crate::request::Request;
+    use crate::{Api, Connection, Error, Header, Limits, Reply};
+    use messaging::{TopicId, TopicName};
+
+    fn read(frame: Vec<u8>) -> Request {
+        let mut connection = Connection::new(Limits::default());
+        connection.handle_bytes(&frame.into());
+        let incoming = connection.poll().expect("well-formed");
+        incoming.expect("whole").request
+    }
+
+    fn answer(api: Api, version: i16, reply: &Reply) -> Bytes {
+        let header = Header {
+            api,
+            version,
+            correlation: 1,
+            client_id: String::new(),
+        };
+        let mut out = Vec::new();
+        reply::encode(&mut out, &header, reply).expect("it has a form");
+        Bytes::from(out).slice(4..)
+    }
+
+    #[test]
+    fn topics_are_asked_for_as_the_server_reads_it() {
+        let config = [("retention.ms".to_owned(), "5".to_owned())];
+        let Request::CreateTopics { topics, .. } = read(create_topic("logs", Some(3), &config))
+        else {
+            panic!("another request");
+        };
+        assert_eq!(topics.len(), 1);
+        assert_eq!(
+            (&topics[0].name[..], topics[0].partition_count),
+            ("logs", 3)
+        );
+        assert_eq!(topics[0].replication_factor, -1);
+        assert_eq!(
+            topics[0].config,
+            [("retention.ms".into(), Some("5".into()))]
+        );
+        let Request::DeleteTopics { topics, .. } = read(delete_topic("logs")) else {
+            panic!("another request");
+        };
+        assert_eq!(topics, [TopicName::Name("logs".into())]);
+    }
+
+    #[test]
+    fn errors_are_found_in_answers() {
+        for (result, error) in [
+            (Err(Error::TopicAlreadyExists), 36),
+            (Ok((TopicId(4), 3, 1, Vec::new())), 0),
+        ] {
+            let name = "logs".to_owned();
+            let reply = Reply::CreateTopics(vec![CreatedTopic { name, result }]);
+            assert_eq!(error_in(&answer(Api::CreateTopics, 2, &reply)), Ok(error));
+        }
+        for (result, error) in [(Err(Error::UnknownTopicOrPartition), 3), (Ok(()), 0)] {
+            let (name, id) = (Some("logs".to_owned()), TopicId(0));
+            let reply = Reply::DeleteTopics(vec![DeletedTopic { name, id, result }]);
+            assert_eq!(error_in(&answer(Api::DeleteTopics, 1, &reply)), Ok(error));
+        }
+        assert!(error_in(&Bytes::from_static(b"nothing")).is_err());
+    }
+}
