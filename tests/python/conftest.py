@@ -86,13 +86,13 @@ def clients(cluster):
             pass
 
 
-def _redis_nodes(count, tmp_path_factory):
+def _redis_nodes(count, tmp_path_factory, **options):
     if REDIS_TARGET:
         yield Target(count)
         return
     if not has_redis(tmp_path_factory.mktemp("config")):
         pytest.skip("this build has no Redis front end: it does not know the key listen.redis")
-    for cluster in _cluster(count, tmp_path_factory, redis=True):
+    for cluster in _cluster(count, tmp_path_factory, redis=True, **options):
         nodes = RedisNodes(cluster)
         nodes.wait_ready()
         yield nodes
@@ -108,18 +108,42 @@ def redis_three(tmp_path_factory):
     yield from _redis_nodes(3, tmp_path_factory)
 
 
-@pytest.fixture
-def fresh_redis_three(tmp_path_factory):
+# Keys are spread over the cores of each node, so that most are passed on to another core.
+SPREAD = {"cores": 2, "lanes": 2, "pools.main_shards": 4}
+
+
+@pytest.fixture(scope="module")
+def redis_spread(tmp_path_factory):
+    yield from _redis_nodes(3, tmp_path_factory, **SPREAD)
+
+
+@pytest.fixture(scope="module")
+def redis_elsewhere(tmp_path_factory):
+    """Three nodes, of which the last alone holds the keys: the others pass everything on."""
+    if REDIS_TARGET:
+        pytest.skip("REDIS_TARGET passes nothing on")
+    options = {"cache.durability": "always", "cache.shards": 1}
+    for nodes in _redis_nodes(3, tmp_path_factory, **options):
+        holds = [any(s["name"].startswith("cache") for s in server.status()[0]["shards"]) for server in nodes.cluster]
+        assert sum(holds) == 1
+        first = holds.index(True) + 1
+        nodes.addresses = nodes.addresses[first:] + nodes.addresses[:first]
+        yield nodes
+
+
+@pytest.fixture(params=["three-nodes", "two-cores-each"])
+def fresh_redis_three(request, tmp_path_factory):
     """Three nodes that a test may ruin."""
     if REDIS_TARGET:
         pytest.skip("REDIS_TARGET is not to be killed")
-    yield from _redis_nodes(3, tmp_path_factory)
+    yield from _redis_nodes(3, tmp_path_factory, **(SPREAD if request.param == "two-cores-each" else {}))
 
 
-@pytest.fixture(params=[1, 3], ids=["one-node", "three-nodes"])
+@pytest.fixture(params=["redis_one", "redis_three", "redis_elsewhere"])
 def nodes(request):
-    """Nodes with a Redis front end and no key: each test once against one and once against three."""
-    nodes = request.getfixturevalue("redis_one" if request.param == 1 else "redis_three")
+    """Nodes with a Redis front end and no key: each test against one, against three, and against three of which
+    the keys are on one."""
+    nodes = request.getfixturevalue(request.param)
     with nodes.client(0) as client:
         client.flushall()
     return nodes

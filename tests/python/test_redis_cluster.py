@@ -22,6 +22,15 @@ SLOTS = 16_384
 ours = pytest.mark.skipif(bool(REDIS_TARGET), reason="Redis answers MOVED, and loses what was acknowledged")
 
 
+@pytest.fixture(params=["redis_one", "redis_three", "redis_spread"])
+def nodes(request):
+    """Nodes without a key; also nodes of several cores, none of which has all keys."""
+    nodes = request.getfixturevalue(request.param)
+    with nodes.client(0) as client:
+        client.flushall()
+    return nodes
+
+
 @pytest.fixture
 def map_nodes(nodes):
     """The nodes, once they tell a map of slots."""
@@ -162,6 +171,80 @@ def test_a_client_reads_what_it_has_written_and_what_was_acknowledged_elsewhere(
         writer.set("k", n)
         assert writer.get("k") == str(n)
         assert reader.get("k") == str(n)
+
+
+@ours
+def test_commands_about_several_shards_are_one_answer(nodes, connect):
+    clients = [connect(i) for i in range(3)]
+    keys = [f"key:{i}" for i in range(100)]
+    for i, key in enumerate(keys):
+        clients[i % 3].set(key, i)
+    for client in clients:
+        assert client.dbsize() == 100 and sorted(client.keys("key:*")) == sorted(keys)
+        assert client.mget(["none", *keys, "none"]) == [None, *map(str, range(100)), None]
+        assert client.exists(*keys, keys[0], "none") == 101 and client.touch(*keys) == 100
+        assert {client.randomkey() for _ in range(50)} <= set(keys)
+        for count in (1, 7, 1_000):
+            assert sorted(client.scan_iter("key:*", count=count)) == sorted(keys)
+    assert clients[1].delete(*keys[:30], "none") == 30 and clients[2].unlink(*keys[30:40]) == 10
+    assert [client.dbsize() for client in clients] == [60] * 3
+    with clients[0].pipeline(transaction=False) as pipe:
+        pipe.set("a", 1).mget("a", "b", "c", "d", "e").incr("b").mget("a", "b", "c", "d", "e").dbsize()
+        assert pipe.execute() == [True, ["1"] + [None] * 4, 1, ["1", "1"] + [None] * 3, 62]
+    assert clients[2].flushall() and [client.dbsize() for client in clients] == [0] * 3
+
+
+@ours
+def test_what_must_be_one_step_over_several_shards_is_refused(redis_spread, request):
+    nodes = redis_spread
+    with nodes.client(0, protocol=2) as client:
+        client.flushall()
+        pairs = {f"key:{i}": i for i in range(20)}
+        for call in (client.mset, client.msetnx):
+            with pytest.raises(redis.RedisError, match="slot"):
+                call(pairs)
+        assert client.dbsize() == 0
+        with pytest.raises(redis.RedisError, match="one step"):
+            client.swapdb(0, 1)
+        with client.pipeline() as pipe, pytest.raises(redis.RedisError, match="one shard"):
+            pipe.set("a", 1).dbsize().execute()
+        assert client.get("a") is None
+
+
+@ours
+def test_transactions_and_waiters_of_keys_at_other_cores(redis_spread):
+    nodes = redis_spread
+    for i in range(8):  # tags in all shards
+        with nodes.client(i) as one, nodes.client(i + 1) as other:
+            key, queue = f"{{t{i}}}n", f"{{t{i}}}q"
+            one.delete(key, queue)
+            with one.pipeline() as pipe:
+                pipe.watch(key)
+                other.incr(key)
+                pipe.multi()
+                pipe.set(key, "lost")
+                with pytest.raises(redis.WatchError):
+                    pipe.execute()
+                pipe.watch(key)
+                value = pipe.get(key)
+                pipe.multi()
+                pipe.set(key, int(value) + 1).get(key).hset(queue + "h", mapping={"f": "1"}).hgetall(queue + "h")
+                assert pipe.execute() == [True, "2", 1, {"f": "1"}]
+            one.delete(queue + "h")
+            waiting = Background(one.blpop, queue, 20)
+            time.sleep(0.05)
+            other.rpush(queue, "x", "y")
+            assert list(waiting.result()) == [queue, "x"]
+            assert one.blpop([queue], 5)[1] == "y" and one.blpop([queue], 0.2) is None
+            # Who leaves while it waits takes nothing along.
+            with nodes.client(i, socket_timeout=0.3) as gone, pytest.raises(redis.TimeoutError):
+                gone.blpop(queue, 20)
+            other.rpush(queue, "z")
+            assert one.lrange(queue, 0, -1) == ["z"]
+            other.select(3)
+            other.set(key, "in another database")
+            assert one.get(key) == "2" and other.get(key) == "in another database"
+            other.delete(key)
 
 
 # faults

@@ -8,7 +8,7 @@ import redis
 from redis.cluster import ClusterNode, RedisCluster
 
 from raw import eventually
-from redis_nodes import REDIS_TARGET, RedisNodes
+from redis_nodes import REDIS_TARGET, Background, RedisNodes
 from servers import Cluster
 
 pytestmark = pytest.mark.skipif(bool(REDIS_TARGET), reason="these are nodes of ours, with pools")
@@ -73,22 +73,17 @@ def test_single_copy_crash_loses_at_most_what_its_durability_says(pooled, durabi
     assert not lost or killed - lost[0] <= allowed, f"{len(lost)} lost, the oldest {killed - lost[0]:.2f} s old"
 
 
-def test_single_copy_of_several_nodes_is_served_where_it_lies(pooled):
+def test_single_copy_of_several_nodes_is_served_by_all(pooled):
     cluster, nodes = pooled(3, "everysec", **{"cache.shards": 1})
-    served = []
-
-    def one_serves():
-        served.clear()
-        for i in range(3):
-            try:
-                with nodes.client(i, socket_timeout=5) as client:
-                    served.append(bool(client.set("key", i)))
-            except redis.exceptions.ClusterDownError:
-                served.append(False)
-        return sum(served) == 1
-
-    eventually(one_serves, 30)
-    holder = cluster.servers[served.index(True)].status()[0]
+    nodes.wait_ready()
+    clients = [nodes.client(i) for i in range(3)]
+    for i in range(30):
+        assert clients[i % 3].set("key", i) and [c.get("key") for c in clients] == [str(i)] * 3
+    statuses = [server.status()[0] for server in cluster]
+    holds = [any(s["name"].startswith("cache") for s in status["shards"]) for status in statuses]
+    assert sum(holds) == 1
+    at = holds.index(True)
+    holder = statuses[at]
     pools = {pool["name"]: pool for pool in holder["pools"]}
     assert pools["cache"]["holds_cache"] and pools["cache"]["policy"] == "single"
     assert pools["main"]["policy"] == "raft" and not pools["main"]["holds_cache"]
@@ -103,3 +98,31 @@ def test_single_copy_of_several_nodes_is_served_where_it_lies(pooled):
             return client.get("other") == "value"
 
     eventually(found, 30)
+    # While it is away the others say so; no connection hangs. Then all is as it was.
+    waiting = Background(clients[(at + 1) % 3].blpop, "queue", 0)
+    clients[(at + 2) % 3].get("key")
+    cluster.kill(at)
+    with pytest.raises((redis.RedisError, OSError)):
+        waiting.result()
+    with nodes.client(at + 2) as client, pytest.raises(redis.RedisError, match="no node that is heard"):
+        client.get("key")
+    cluster[at].start()
+    cluster.wait_ready([at])
+    nodes.wait_ready()
+    assert nodes.client(at + 1).get("ready") is not None
+
+
+def test_single_copies_at_several_cores_lose_nothing_in_an_orderly_end(pooled):
+    cluster, nodes = pooled(2, "always", **{"cache.shards": 3, "cores": 2, "lanes": 2})
+    nodes.wait_ready()
+    with nodes.client(0) as one, nodes.client(1) as other:
+        for i in range(300):
+            (one, other)[i % 2].set(f"key{i}", i)
+        assert one.dbsize() == other.dbsize() == 301
+    for server in cluster:
+        server.terminate()
+    cluster.start()
+    cluster.wait_ready()
+    nodes.wait_ready()
+    with nodes.client(1) as client:
+        assert client.mget([f"key{i}" for i in range(300)]) == [str(i) for i in range(300)]

@@ -58,10 +58,12 @@ pub enum Bug {
     GiveLeadersShare,
     /// Retention by count keeps half of what it must.
     TrimTooMuch,
+    /// What was passed on by a link that is lost is passed on again.
+    ForwardTwice,
 }
 
 /// Every bug, for tests that go through them.
-pub const ALL: [Bug; 26] = [
+pub const ALL: [Bug; 27] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,
@@ -88,6 +90,7 @@ pub const ALL: [Bug; 26] = [
     Bug::CommitInThePast,
     Bug::GiveLeadersShare,
     Bug::TrimTooMuch,
+    Bug::ForwardTwice,
 ];
 
 #[cfg(debug_assertions)]

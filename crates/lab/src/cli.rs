@@ -39,6 +39,9 @@ pub struct ClusterArgs {
     /// Each start of a node draws its number of cores from 1 to this [default: drawn from the seed, mostly 1]
     #[arg(long)]
     pub cores: Option<u16>,
+    /// Cache keys lie in a pool of single copies; spare it faults that lose a disk
+    #[arg(long)]
+    pub single: bool,
     /// all, none, or some of: crash,blackout,pause,partition,streams,duplicate,connections,slow,full,fail,clock,wipe,flip,lose,rot,members,transfer,snapshot
     #[arg(long, default_value = "all")]
     pub faults: Faults,
@@ -61,6 +64,7 @@ impl ClusterArgs {
             faults: self.faults.clone(),
             lanes: self.lanes.map(|lanes| lanes.clamp(1, 16)),
             cores: self.cores.map(|cores| cores.clamp(1, 16)),
+            single: self.single,
             trace: self.trace,
         }
     }
@@ -85,6 +89,9 @@ impl ClusterArgs {
         }
         if let Some(cores) = self.cores {
             command += &format!(" --cores {cores}");
+        }
+        if self.single {
+            command += " --single";
         }
         if self.faults != default.faults {
             command += &format!(" --faults {}", self.faults);

@@ -40,6 +40,8 @@ pub struct Options {
     pub lanes: Option<u16>,
     /// Each start of a node draws its number of cores from 1 to this; drawn from the seed when not given.
     pub cores: Option<u16>,
+    /// Cache keys lie in a pool of single copies: they are away while their node is.
+    pub single: bool,
     /// Print every event and action.
     pub trace: bool,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             faults: Faults::All,
             lanes: None,
             cores: None,
+            single: false,
             trace: false,
         }
     }
@@ -252,10 +255,18 @@ impl Run {
         let drawn = if is_spread { (2, 2) } else { (1, 1) };
         template.lanes = options.lanes.unwrap_or(drawn.0);
         template.cores = options.cores.unwrap_or(drawn.1);
-        // A node's Redis front end is on one core, and serves what that core holds.
-        if options.workload != Workload::Zookeeper && template.cores == 1 {
-            let shards = seed.fork(6).range(1, 3) as u16;
+        if options.workload != Workload::Zookeeper {
+            let most = if template.cores == 1 { 2 } else { 4 };
+            let shards = seed.fork(6).range(1, most + 1) as u16;
             template.pools = vec![catalog::PoolSpec::main(shards)];
+            if options.single {
+                template.cache_pool = "cache".into();
+                template.pools.push(catalog::PoolSpec {
+                    name: template.cache_pool.clone(),
+                    policy: catalog::Policy::Single,
+                    ..catalog::PoolSpec::main(shards)
+                });
+            }
         }
         let faults_end_us = SETTLE_US + options.duration_ms * 1000;
         let mut run = Self {
@@ -600,6 +611,7 @@ impl Run {
                         let shards: Vec<_> = status
                             .shards
                             .iter()
+                            .filter(|s| !s.name.starts_with("cache"))
                             .map(|s| (s.name.clone(), s.applied))
                             .collect();
                         let fresh = *at_us > self.phase_since_us;

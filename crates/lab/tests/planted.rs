@@ -31,6 +31,7 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::TrimTooMuch => "none",
         Bug::ExpireEarly | Bug::RepeatBatch => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
+        Bug::ForwardTwice => "streams,partition",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
     }
 }
@@ -41,7 +42,8 @@ fn workload(bug: Bug) -> Workload {
         Bug::ReadWithoutBarrier
         | Bug::IgnoreTouchedWatch
         | Bug::ExpireSetAnew
-        | Bug::AnswerAnotherWaiter => Workload::Redis,
+        | Bug::AnswerAnotherWaiter
+        | Bug::ForwardTwice => Workload::Redis,
         Bug::RepeatBatch | Bug::CommitInThePast | Bug::GiveLeadersShare | Bug::TrimTooMuch => {
             Workload::Kafka
         }
@@ -54,6 +56,7 @@ fn found(bug: Bug) -> Result<String, String> {
         seed,
         faults: faults(bug).parse().expect("names of faults"),
         workload: workload(bug),
+        single: bug == Bug::ForwardTwice,
         ..Options::default()
     };
     for seed in 1..=SEEDS_MAX {

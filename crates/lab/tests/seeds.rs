@@ -1,6 +1,6 @@
 //! A fixed set of seeds that must pass, and must repeat exactly.
 
-use lab::{Options, run};
+use lab::{Options, Workload, run};
 
 fn options(seed: u64) -> Options {
     Options {
@@ -37,6 +37,40 @@ fn fixed_seeds_pass() {
         })
         .collect();
     assert!(failed.is_empty(), "{}", text.join("\n"));
+}
+
+/// Faults that a single copy survives.
+const SPARING: &str =
+    "crash,blackout,pause,partition,streams,duplicate,connections,slow,clock,transfer,snapshot";
+
+#[test]
+fn cache_keys_of_other_cores_and_nodes_are_served_by_links() {
+    let of = |seed, cores, single| {
+        let faults = if single { SPARING } else { "all" };
+        let options = Options {
+            workload: Workload::Redis,
+            lanes: Some(cores),
+            cores: Some(cores),
+            single,
+            faults: faults.parse().expect("names of faults"),
+            ..options(seed)
+        };
+        let report = run(&options);
+        assert_eq!(
+            report.violations,
+            Vec::<String>::new(),
+            "althing lab cluster --seed {seed} --workload redis --duration-ms 6000 --lanes {cores} --cores {cores} \
+             --faults {faults}{}",
+            if single { " --single" } else { "" }
+        );
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || (1..=4).for_each(|seed| of(seed, 3, false)));
+        scope.spawn(move || {
+            (1..=4).for_each(|seed| of(seed, 1, true));
+            (5..=8).for_each(|seed| of(seed, 2, true));
+        });
+    });
 }
 
 #[test]

@@ -6,12 +6,14 @@
 
 use crate::admin::Counters;
 use crate::desk::Desk;
-use crate::event::{Action, Endpoint, Event, FrontEnd, Hello, Level};
+use crate::event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level};
 use crate::formation::Formation;
 use crate::frame::Frame;
 use crate::front::Context;
+use crate::holders::{Held, Holders};
 use crate::kafka::Kafka;
 use crate::lane::Lane;
+use crate::links::{Links, Step};
 use crate::once::Once;
 use crate::peers::{Peers, core_of, lane_of};
 use crate::redis::Redis;
@@ -135,6 +137,8 @@ pub enum Ask {
     Barrier(ShardId, u64),
     /// Send a frame to the core of a node that holds (or would hold) a shard.
     Send(NodeId, ShardId, Frame),
+    /// A step of a link to another core that this front end has opened.
+    Link(u64, CoreAddress, Step),
 }
 
 /// One core of a node.
@@ -151,6 +155,10 @@ pub struct Core {
     pub(crate) replicas: Replicas,
     pub(crate) peers: Peers,
     pub(crate) router: Router,
+    pub(crate) holders: Holders,
+    /// What the other cores were told last of what is held here.
+    pub(crate) held: Vec<Held>,
+    pub(crate) links: Links,
     pub(crate) formation: Formation,
     pub(crate) reports: Reports,
     /// Where a replica's messages came from, for those whose membership is not known here yet.
@@ -234,6 +242,9 @@ impl Core {
             replicas: Replicas::default(),
             peers: Peers::default(),
             router: Router::default(),
+            holders: Holders::default(),
+            held: Vec::new(),
+            links: Links::default(),
             formation: Formation::new(&config),
             reports: Reports::default(),
             origins: BTreeMap::new(),
@@ -305,7 +316,10 @@ impl Core {
             Event::Tick => {}
             Event::PeerOpened { stream, hello } => self.peer_opened(stream, hello),
             Event::PeerFrame { stream, frame } => self.peer_frame(now, stream, &frame),
-            Event::PeerClosed { stream } => self.peers.closed(stream),
+            Event::PeerClosed { stream } => {
+                self.peers.closed(stream);
+                self.links_stream_closed(stream);
+            }
             Event::SendFailed { to } => self.send_failed(now, &to),
             Event::ClientOpened {
                 client,
@@ -322,25 +336,9 @@ impl Core {
                     (self.kafka).handle_opened(client, format!("{address}:{port}"));
                 }
             },
-            Event::ClientBytes { client, bytes } => {
-                if self.redis.has_client(client) {
-                    self.with_redis(now, |front, cx| front.handle_bytes(cx, client, &bytes));
-                } else if self.kafka.has_client(client) {
-                    self.with_kafka(now, |front, cx| front.handle_bytes(cx, client, &bytes));
-                } else {
-                    self.with_zookeeper(now, |front, cx| front.handle_bytes(cx, client, &bytes));
-                }
-            }
-            Event::ClientDrained { client } => {
-                self.with_zookeeper(now, |front, cx| front.handle_drained(cx, client));
-                self.with_redis(now, |front, cx| front.handle_drained(cx, client));
-                self.with_kafka(now, |front, cx| front.handle_drained(cx, client));
-            }
-            Event::ClientClosed { client } => {
-                self.zookeeper.handle_closed(client);
-                self.redis.handle_closed(client);
-                self.kafka.handle_closed(client);
-            }
+            Event::ClientBytes { client, bytes } => self.client_bytes(now, client, &bytes),
+            Event::ClientDrained { client } => self.client_drained(now, client),
+            Event::ClientClosed { client } => self.client_closed(client),
             Event::Stopping => {
                 for lane in self.lanes.values_mut() {
                     lane.journal.hurry();
@@ -358,6 +356,28 @@ impl Core {
             }
             Event::HungUp { request } => self.desk.handle_hung_up(request),
         }
+    }
+
+    pub(crate) fn client_bytes(&mut self, now: Now, client: ClientId, bytes: &Bytes) {
+        if self.redis.has_client(client) {
+            self.with_redis(now, |front, cx| front.handle_bytes(cx, client, bytes));
+        } else if self.kafka.has_client(client) {
+            self.with_kafka(now, |front, cx| front.handle_bytes(cx, client, bytes));
+        } else {
+            self.with_zookeeper(now, |front, cx| front.handle_bytes(cx, client, bytes));
+        }
+    }
+
+    pub(crate) fn client_drained(&mut self, now: Now, client: ClientId) {
+        self.with_zookeeper(now, |front, cx| front.handle_drained(cx, client));
+        self.with_redis(now, |front, cx| front.handle_drained(cx, client));
+        self.with_kafka(now, |front, cx| front.handle_drained(cx, client));
+    }
+
+    pub(crate) fn client_closed(&mut self, client: ClientId) {
+        self.zookeeper.handle_closed(client);
+        self.redis.handle_closed(client);
+        self.kafka.handle_closed(client);
     }
 
     /// Called once after a batch of events: proposes, writes and sends what they gathered.
@@ -387,7 +407,12 @@ impl Core {
 
     /// The next action, in order. Poll until `None` after each `flush`.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        while let Some(action) = self.actions.pop_front() {
+            if let Some(action) = self.link_action(action) {
+                return Some(action);
+            }
+        }
+        None
     }
 
     /// True when all that its journals were given is durable.
@@ -500,6 +525,7 @@ impl Core {
             catalog: &self.catalog,
             router: &self.router,
             peers: &self.peers,
+            holders: &self.holders,
             full: &self.space.full,
             asks: &mut self.asks,
             actions: &mut self.actions,
@@ -535,6 +561,7 @@ impl Core {
 
     /// Sends what the front ends asked for on its way.
     fn route_asks(&mut self, now: Now) {
+        self.redis.flush_links(&mut self.asks);
         for ask in std::mem::take(&mut self.asks) {
             match ask {
                 Ask::Propose(shard, unit) => self.unsent.entry(shard).or_default().push(unit),
@@ -543,6 +570,7 @@ impl Core {
                     None => self.log(Level::Warn, format!("a read came where no {shard} is")),
                 },
                 Ask::Send(node, shard, frame) => self.send_to_shard(node, shard, &frame),
+                Ask::Link(link, to, step) => self.link_ask(link, to, step),
             }
         }
         let shards: Vec<ShardId> = self.unsent.keys().copied().collect();

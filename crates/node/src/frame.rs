@@ -1,5 +1,7 @@
 //! What cores say to each other: a closed set, in our own byte form.
 
+use crate::holders::Held;
+use crate::links::{Parcel, Step};
 use crate::reports::Report;
 use base::{
     ClusterId, CoreAddress, CoreId, DecodeError, LogIndex, NodeId, Reader, ReplicaId, ShardId,
@@ -182,6 +184,15 @@ pub enum Frame {
         /// The unit.
         unit: Bytes,
     },
+    /// Which shards the sender can serve.
+    Holds {
+        /// The sender.
+        from: CoreAddress,
+        /// All of them.
+        held: Vec<Held>,
+    },
+    /// A step of a link.
+    Link(Parcel),
     /// Between cores of one node: the catalog as of an applied index.
     Catalog {
         /// Applied up to here.
@@ -322,6 +333,17 @@ impl Frame {
                     w.str(front).str(address);
                 }
             }
+            Self::Holds { from, held } => {
+                core(w.u8(20), *from).u32(held.len() as u32);
+                for Held { shard, term, leads } in held {
+                    w.u64(shard.0).u64(*term).bool(*leads);
+                }
+            }
+            Self::Link(parcel) => {
+                core(w.u8(21), parcel.from).u64(parcel.to.0);
+                w.u64(parcel.link).bool(parcel.back).u64(parcel.number);
+                parcel.step.encode_into(&mut w);
+            }
         }
         w.into_bytes()
     }
@@ -451,6 +473,26 @@ impl Frame {
                     .map(|_| Ok((r.str()?.to_owned(), r.str()?.to_owned())))
                     .collect::<Result<_, DecodeError>>()?,
             },
+            20 => Self::Holds {
+                from: read_core(&mut r)?,
+                held: (0..r.count(17)?)
+                    .map(|_| {
+                        Ok(Held {
+                            shard: ShardId(r.u64()?),
+                            term: r.u64()?,
+                            leads: r.bool()?,
+                        })
+                    })
+                    .collect::<Result<_, DecodeError>>()?,
+            },
+            21 => Self::Link(Parcel {
+                from: read_core(&mut r)?,
+                to: NodeId(r.u64()?),
+                link: r.u64()?,
+                back: r.bool()?,
+                number: r.u64()?,
+                step: Step::decode_from(&mut r, bytes)?,
+            }),
             16 => Self::Catalog {
                 index: r.u64()?,
                 bytes: bytes.slice_ref(r.bytes()?),
@@ -498,6 +540,7 @@ impl Frame {
             | Self::Probed { .. } => Some(catalog::META_SHARD),
             Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
             Self::Publish { .. } | Self::About { .. } => None,
+            Self::Holds { .. } | Self::Link(_) => None,
         }
     }
 
@@ -528,6 +571,20 @@ fn read_core(r: &mut Reader<'_>) -> Result<CoreAddress, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn link(step: Step) -> Frame {
+        Frame::Link(Parcel {
+            from: CoreAddress {
+                node: NodeId(1),
+                core: CoreId(2),
+            },
+            to: NodeId(3),
+            link: 4,
+            back: true,
+            number: 5,
+            step,
+        })
+    }
 
     fn samples() -> Vec<Frame> {
         let from = CoreAddress {
@@ -639,6 +696,22 @@ mod tests {
                 index: 1,
                 bytes: Bytes::from_static(b"c"),
             },
+            Frame::Holds {
+                from,
+                held: vec![Held {
+                    shard,
+                    term: 4,
+                    leads: true,
+                }],
+            },
+            link(Step::Open {
+                front: crate::FrontEnd::Kafka,
+                address: text(),
+            }),
+            link(Step::Bytes(Bytes::from_static(b"b"))),
+            link(Step::Await),
+            link(Step::Drained),
+            link(Step::Close),
         ]
     }
 

@@ -3,6 +3,7 @@
 use crate::admin::Counters;
 use crate::core::Ask;
 use crate::event::{Action, ClientId};
+use crate::holders::Holders;
 use crate::peers::Peers;
 use crate::replicas::Replicas;
 use base::{Now, ShardId};
@@ -32,6 +33,8 @@ pub struct Context<'a> {
     pub router: &'a Router,
     /// The other nodes.
     pub peers: &'a Peers,
+    /// Which other cores hold which shards.
+    pub holders: &'a Holders,
     /// Shards that take no more data: their disks are nearly full.
     pub full: &'a BTreeSet<ShardId>,
     /// Requests to the core, in order.

@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
 //! (shards and lanes), `formation` (how a node comes to be of a cluster), `reports` (when it may go),
-//! `front`, `zookeeper`, `redis`, `kafka` and [`desk`] (the front ends), `people` (status and orders), `space` (when a disk is nearly full).
+//! `holders` and `links` (what other cores serve), `front`, `zookeeper`, `redis`, `kafka` and [`desk`] (the front ends),
+//! `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
 pub mod core;
@@ -13,8 +14,10 @@ mod formation;
 mod frame;
 mod front;
 pub mod hello;
+mod holders;
 mod kafka;
 mod lane;
+mod links;
 mod once;
 mod peers;
 mod people;

@@ -8,7 +8,9 @@
 mod blocking;
 mod client;
 mod cluster;
+mod forward;
 mod local;
+mod many;
 mod pubsub;
 mod server;
 mod transaction;
@@ -24,7 +26,7 @@ use base::planted::{Bug, planted};
 use base::{CoreAddress, Now, Origin, ShardId};
 use blocking::Blocked;
 use bytes::Bytes;
-use client::{Pending, PendingKind, Waits};
+use client::{PendingKind, Waits};
 use shard::{DataUnit, Shard};
 use std::collections::{BTreeMap, VecDeque};
 use storage::cache::{Access, Body, Cache, Command, DATABASES, Output, Reply, Spec, Unit, spec};
@@ -41,6 +43,52 @@ const WRITE_MAX_US: u64 = 30_000_000;
 impl<'a> Context<'a> {
     fn cache(&self, shard: ShardId) -> Option<&'a Cache> {
         Some(&self.data(shard)?.cache)
+    }
+}
+
+/// Where the keys of a command lie.
+enum Place {
+    /// In one shard: here, or at another core.
+    One(ShardId, Option<CoreAddress>),
+    /// In several.
+    Many(Vec<ShardId>),
+}
+
+/// The shards of a whole database.
+enum Whole {
+    /// One shard has it all.
+    One(ShardId),
+    /// It is spread; these are meant.
+    Several(Vec<ShardId>),
+}
+
+const DOWN: Reply = Reply::error("CLUSTERDOWN The cluster is not formed yet; try again");
+
+/// The answer to what waits for nothing more.
+fn answer(cx: &mut Context<'_>, client: &mut Client, since_us: u64, kind: PendingKind) -> Reply {
+    match kind {
+        PendingKind::Done(answer) => answer,
+        PendingKind::Read {
+            command,
+            database,
+            shard,
+            ..
+        } => {
+            cx.counters.note_latency(cx.now, since_us);
+            match cx.cache(shard) {
+                Some(cache) => cache.read(cx.time_ms, database, &command),
+                None => Reply::error("CLUSTERDOWN the key's shard has left this node"),
+            }
+        }
+        PendingKind::Watch(keys) => {
+            transaction::watch(cx, client, keys);
+            client.stalled = false;
+            Reply::OK
+        }
+        PendingKind::Write { .. }
+        | PendingKind::Forwarded { .. }
+        | PendingKind::Encoded(_)
+        | PendingKind::Many(..) => unreachable!("it waits, or is no part"),
     }
 }
 
@@ -69,6 +117,12 @@ pub struct Redis {
     commands: u64,
     connections: u64,
     started_us: u64,
+    /// Whose links these are.
+    linked: HashMap<u64, (ClientId, CoreAddress)>,
+    next_link: u64,
+    /// Connections whose links have something to send, and links that are not needed any more.
+    unlinked: Vec<ClientId>,
+    ended: Vec<(u64, CoreAddress)>,
     /// A client that says nothing for so many seconds is sent away; 0: never. CONFIG SET timeout.
     idle_seconds_max: u64,
 }
@@ -96,6 +150,11 @@ impl Redis {
             commands: 0,
             connections: 0,
             started_us: now.mono_us,
+            linked: HashMap::default(),
+            // Half the numbers are above, and no link is number 0.
+            next_link: first_token >> 1,
+            unlinked: Vec::new(),
+            ended: Vec::new(),
             idle_seconds_max: 0,
         }
     }
@@ -114,6 +173,13 @@ impl Redis {
         self.clients.insert(id, client);
     }
 
+    /// A client of another core is served here.
+    pub fn handle_link_opened(&mut self, now: Now, id: ClientId, address: String) {
+        let mut client = Client::new(id, address, self.limits, now);
+        client.is_linked = true;
+        self.clients.insert(id, client);
+    }
+
     /// A client's connection ended.
     pub fn handle_closed(&mut self, id: ClientId) {
         if let Some(client) = self.clients.remove(&id) {
@@ -122,12 +188,15 @@ impl Redis {
     }
 
     fn forget(&mut self, client: &Client) {
-        for pending in &client.queue {
-            if let PendingKind::Write { token, .. } = pending.kind
-                && let Some(waiter) = self.waiter(token)
+        for part in client.queue.iter().flat_map(|p| p.kind.parts()) {
+            if let PendingKind::Write { token, .. } = part
+                && let Some(waiter) = self.waiter(*token)
             {
                 *waiter = None;
             }
+        }
+        for link in client.links.values() {
+            self.end_link(link);
         }
         self.unblock(client);
         self.unsubscribe_all(client);
@@ -183,7 +252,16 @@ impl Redis {
                 (client.out).pause(id, is_long || !client.stalled, cx.actions);
                 return;
             }
-            match client.wire.poll() {
+            let next = match client.postponed.take() {
+                Some(arguments) => Ok(Some(arguments)),
+                None => client.wire.poll(),
+            };
+            match next {
+                Ok(Some(arguments)) if client.must_wait(&arguments) => {
+                    client.postponed = Some(arguments);
+                    let is_long = client.wire.buffered_bytes() > STALLED_BYTES_MAX;
+                    return client.out.pause(id, is_long, cx.actions);
+                }
                 Ok(None) => return client.out.pause(id, false, cx.actions),
                 Ok(Some(arguments)) => self.request(cx, id, arguments),
                 Err(error) => {
@@ -203,10 +281,10 @@ impl Redis {
     // --- requests ---
 
     fn request(&mut self, cx: &mut Context<'_>, id: ClientId, mut arguments: Vec<Bytes>) {
-        self.commands += 1;
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
+        self.commands += u64::from(!client.is_linked);
         if client.subscriptions() > 0 && !pubsub::is_allowed(client, &arguments[0]) {
             let name = String::from_utf8_lossy(&arguments[0]).to_lowercase();
             return client.answer(
@@ -220,6 +298,10 @@ impl Redis {
                 ),
             );
         }
+        let only = match client.is_linked {
+            true => many::take_shard(&mut arguments),
+            false => None,
+        };
         let Some(spec) = spec(&arguments[0]) else {
             return self.local(cx, id, &arguments);
         };
@@ -231,67 +313,95 @@ impl Redis {
         };
         let place = command
             .check()
-            .and_then(|()| self.place(cx, id, spec, &command));
+            .and_then(|()| self.place(cx, id, spec, &command, only));
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let shard = match place {
-            Ok(shard) => shard,
-            Err(refusal) => {
-                cx.counters.errors += 1;
+        let result = match place {
+            Ok(Place::One(..)) if client.transaction.is_some() => {
                 if let Some(transaction) = &mut client.transaction {
-                    transaction.failed = true;
+                    transaction.commands.push(command);
                 }
-                return client.answer(cx.now, refusal);
+                return client.answer(cx.now, Reply::Status("QUEUED".into()));
             }
+            Ok(Place::Many(_)) if client.transaction.is_some() => Err(Reply::error(
+                "CROSSSLOT a transaction lies in one shard, and this command is about several",
+            )),
+            Ok(Place::Many(shards)) => self.many(cx, id, spec, command, &shards),
+            Ok(Place::One(shard, None)) => match spec.access {
+                Access::Read => {
+                    self.read(cx, id, shard, command);
+                    Ok(())
+                }
+                Access::Write => self.write(cx, id, shard, spec, command),
+            },
+            Ok(Place::One(shard, Some(to))) => self.forward(cx, id, (shard, to), spec, &command),
+            Err(refusal) => Err(refusal),
         };
-        if let Some(transaction) = &mut client.transaction {
-            transaction.commands.push(command);
-            return client.answer(cx.now, Reply::Status("QUEUED".into()));
-        }
-        match spec.access {
-            Access::Read => self.read(cx, id, shard, command),
-            Access::Write => self.write(cx, id, shard, spec, command),
+        if let (Err(refusal), Some(client)) = (result, self.clients.get_mut(&id)) {
+            cx.counters.errors += 1;
+            if let Some(transaction) = &mut client.transaction {
+                transaction.failed = true;
+            }
+            client.answer(cx.now, refusal);
         }
     }
 
-    /// The one shard that all keys of a command lie in.
+    /// Where the keys of a command lie. `only`: the shard that another core means.
     fn place(
         &self,
         cx: &Context<'_>,
         id: ClientId,
         spec: &Spec,
         command: &Command,
-    ) -> Result<ShardId, Reply> {
-        let mut found = None;
+        only: Option<ShardId>,
+    ) -> Result<Place, Reply> {
+        let Some(client) = self.clients.get(&id) else {
+            return Err(DOWN);
+        };
+        let is_sent_on = !client.is_linked && (self.redirects || client.knows_cluster);
+        let mut shards: Vec<ShardId> = only.into_iter().collect();
+        let mut has_keys = false;
         for key in command.keys() {
+            has_keys = true;
             let shard = self.shard_of(cx, key)?;
-            if found.is_some_and(|other| other != shard) {
-                return Err(Reply::error(
-                    "CROSSSLOT Keys in request don't hash to the same slot",
-                ));
+            if !shards.contains(&shard) {
+                shards.push(shard);
             }
-            found = Some(shard);
-            if self.redirects || self.clients.get(&id).is_some_and(|c| c.knows_cluster) {
+            if is_sent_on {
                 self.redirect(cx, key, shard)?;
             }
         }
-        let shard = match found {
-            Some(shard) => shard,
-            // About a whole database: this works where it lies in one shard.
-            None => match cx.catalog.pools.get(&cx.catalog.cache_pool) {
-                Some(pool) if pool.slots.len() == 1 => pool.slots[0].1,
-                _ => {
+        if !has_keys && only.is_none() {
+            match self.whole(cx, is_sent_on)? {
+                Whole::One(shard) => shards.push(shard),
+                Whole::Several(shards) if many::is_splittable(spec) => {
+                    return Ok(Place::Many(shards));
+                }
+                Whole::Several(_) => {
                     return Err(Reply::Error(
                         format!(
-                            "ERR '{}' names no key, and the cache is spread over several shards: not possible yet",
+                            "ERR '{}' would not be one step: the cache is spread over several shards",
                             spec.name
                         )
                         .into(),
                     ));
                 }
-            },
+            }
+        }
+        let &[shard] = &shards[..] else {
+            if is_sent_on || !many::is_splittable(spec) {
+                return Err(Reply::error(
+                    "CROSSSLOT Keys in request don't hash to the same slot",
+                ));
+            }
+            return Ok(Place::Many(shards));
         };
+        self.refuse_write(cx, spec, shard)?;
+        Ok(Place::One(shard, self.whereabouts(cx, client, shard)?))
+    }
+
+    fn refuse_write(&self, cx: &Context<'_>, spec: &Spec, shard: ShardId) -> Result<(), Reply> {
         if spec.access == Access::Write && cx.is_held_up(shard) {
             return Err(Reply::error(
                 "TRYAGAIN too many writes wait for a transaction that is not decided yet",
@@ -302,17 +412,25 @@ impl Redis {
                 "MISCONF the disk is nearly full: writes that add data are refused, reads and deletes go on",
             ));
         }
-        if cx.cache(shard).is_none() {
-            return Err(Reply::error(
-                "CLUSTERDOWN this core has no replica of the key's shard; use another node",
-            ));
+        Ok(())
+    }
+
+    /// The shards that commands about a whole database are about: for a client that asks every node by itself,
+    /// those that this one leads.
+    fn whole(&self, cx: &Context<'_>, is_sent_on: bool) -> Result<Whole, Reply> {
+        let pool = cx.catalog.pools.get(&cx.catalog.cache_pool).ok_or(DOWN)?;
+        if let [(_, shard)] = pool.slots[..] {
+            return Ok(Whole::One(shard));
         }
-        Ok(shard)
+        let is_meant = |shard: &ShardId| {
+            let leader = cx.router.leader(*shard).map(|(_, node)| node);
+            !is_sent_on || leader == Some(self.me.node)
+        };
+        Ok(Whole::Several(pool.shards().filter(is_meant).collect()))
     }
 
     fn shard_of(&self, cx: &Context<'_>, key: &[u8]) -> Result<ShardId, Reply> {
-        let down = || Reply::error("CLUSTERDOWN The cluster is not formed yet; try again");
-        router::key_shard(cx.catalog, key).ok_or_else(down)
+        router::key_shard(cx.catalog, key).ok_or(DOWN)
     }
 
     fn read(&mut self, cx: &mut Context<'_>, id: ClientId, shard: ShardId, command: Command) {
@@ -331,6 +449,23 @@ impl Redis {
             }
             return;
         }
+        let kind = self.reading(cx, id, database, shard, command);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.push(cx.now, kind);
+        }
+    }
+
+    /// A read that waits until the replica here is as new as any was, if there is another.
+    fn reading(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ClientId,
+        database: u32,
+        shard: ShardId,
+        command: Command,
+    ) -> PendingKind {
+        let is_alone =
+            cx.shard(shard).is_some_and(Shard::is_alone) || planted(Bug::ReadWithoutBarrier);
         let mut barrier = 0;
         if !is_alone {
             barrier = *self.open_barriers.entry(shard).or_insert_with(|| {
@@ -343,16 +478,13 @@ impl Redis {
                 readers.push(id);
             }
         }
-        client.push(
-            cx.now,
-            PendingKind::Read {
-                command,
-                database,
-                shard,
-                barrier,
-                reached: is_alone,
-            },
-        );
+        PendingKind::Read {
+            command,
+            database,
+            shard,
+            barrier,
+            reached: is_alone,
+        }
     }
 
     fn write(
@@ -362,16 +494,11 @@ impl Redis {
         shard: ShardId,
         spec: &Spec,
         command: Command,
-    ) {
-        let Some(client) = self.clients.get_mut(&id) else {
-            return;
-        };
+    ) -> Result<(), Reply> {
+        let client = self.clients.get_mut(&id).ok_or(DOWN)?;
         let database = client.database;
         let waits = if spec.is_blocking {
-            let deadline_us = match blocking::deadline_us(cx.now, spec, &command) {
-                Ok(deadline_us) => deadline_us,
-                Err(refusal) => return client.answer(cx.now, refusal),
-            };
+            let deadline_us = blocking::deadline_us(cx.now, spec, &command)?;
             Some(Box::new(Waits {
                 command: command.clone(),
                 database,
@@ -387,9 +514,11 @@ impl Redis {
             && self.blocked.contains_key(&(database, key.clone()))
         {
             // Others wait already, so there is nothing to take before their turn.
-            return self.block_unasked(cx, id, shard, waits, blocking::nothing(spec));
+            self.block_unasked(cx, id, shard, waits, blocking::nothing(spec));
+            return Ok(());
         }
         self.propose(cx, id, shard, Body::One(command), waits);
+        Ok(())
     }
 
     fn propose(
@@ -400,24 +529,36 @@ impl Redis {
         body: Body,
         waits: Option<Box<Waits>>,
     ) {
-        cx.counters.writes += 1;
-        let Some(client) = self.clients.get_mut(&id) else {
+        let Some(database) = self.clients.get(&id).map(|client| client.database) else {
             return;
         };
-        let database = client.database;
+        let kind = self.writing(cx, id, database, shard, body, waits);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.push(cx.now, kind);
+        }
+    }
+
+    /// A write on its way into the log.
+    fn writing(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ClientId,
+        database: u32,
+        shard: ShardId,
+        body: Body,
+        waits: Option<Box<Waits>>,
+    ) -> PendingKind {
+        cx.counters.writes += 1;
         let token = self.first_token.wrapping_add(self.waiting.len() as u64);
         self.waiting.push_back(Some(id));
-        client.push(
-            cx.now,
-            PendingKind::Write {
-                token,
-                shard,
-                sent: false,
-                waits,
-            },
-        );
         self.unsent.push(id);
         self.ask(cx, token, shard, database, body);
+        PendingKind::Write {
+            token,
+            shard,
+            sent: false,
+            waits,
+        }
     }
 
     fn ask(&self, cx: &mut Context<'_>, token: u64, shard: ShardId, database: u32, body: Body) {
@@ -463,13 +604,13 @@ impl Redis {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let Some(pending) = client.write(token) else {
+        let Some((_, pending)) = client.write(token) else {
             return;
         };
         cx.counters.errors += u64::from(answer.is_error());
         if let PendingKind::Write {
             waits: Some(waits), ..
-        } = &mut pending.kind
+        } = pending
         {
             if matches!(answer, Reply::Nil | Reply::NilArray) {
                 waits.nothing = Some(answer);
@@ -480,55 +621,51 @@ impl Redis {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        if let Some(pending) = client.write(token) {
-            cx.counters.note_latency(cx.now, pending.since_us);
-            pending.kind = PendingKind::Done(answer);
+        if let Some((since_us, pending)) = client.write(token) {
+            cx.counters.note_latency(cx.now, since_us);
+            *pending = PendingKind::Done(answer);
         }
         self.drain(cx, id);
     }
 
-    /// Answers what waits for nothing more, in order.
+    /// Answers what waits for nothing more, in order, and takes further requests for which there is room now.
     fn drain(&mut self, cx: &mut Context<'_>, id: ClientId) {
+        self.settle(cx, id);
+        self.drain_links(id);
+        if let Some(client) = self.clients.get(&id)
+            && (client.out.is_paused()
+                || client.quits
+                || client.postponed.is_some()
+                || client.wire.buffered_bytes() > 0)
+        {
+            self.poll_client(cx, id);
+        }
+    }
+
+    fn settle(&mut self, cx: &mut Context<'_>, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
         while !client.out.is_full()
-            && let Some(pending) = client.queue.pop_front()
+            && let Some(pending) = (client.queue).pop_front_if(|pending| pending.kind.is_ready())
         {
+            let protocol = client.protocol;
+            let since_us = pending.since_us;
             match pending.kind {
-                PendingKind::Done(answer) => {
-                    reply::encode(&mut client.out.bytes, &answer, client.protocol);
-                }
                 PendingKind::Encoded(bytes) => client.out.bytes.extend_from_slice(&bytes),
-                PendingKind::Read {
-                    command,
-                    database,
-                    shard,
-                    reached: true,
-                    ..
-                } => {
-                    let answer = match cx.cache(shard) {
-                        Some(cache) => cache.read(cx.time_ms, database, &command),
-                        None => Reply::error("CLUSTERDOWN the key's shard has left this node"),
-                    };
-                    cx.counters.note_latency(cx.now, pending.since_us);
-                    reply::encode(&mut client.out.bytes, &answer, client.protocol);
+                PendingKind::Many(parts, combine) => {
+                    let parts = parts.into_iter();
+                    let answers = parts.map(|part| answer(cx, client, since_us, part));
+                    let answer = combine.answer(answers.collect());
+                    reply::encode(&mut client.out.bytes, &answer, protocol);
                 }
-                PendingKind::Watch(keys) => {
-                    transaction::watch(cx, client, keys);
-                    client.stalled = false;
-                    reply::encode(&mut client.out.bytes, &Reply::OK, client.protocol);
-                }
-                kind @ (PendingKind::Write { .. } | PendingKind::Read { .. }) => {
-                    client.queue.push_front(Pending { kind, ..pending });
-                    break;
+                kind => {
+                    let answer = answer(cx, client, since_us, kind);
+                    reply::encode(&mut client.out.bytes, &answer, protocol);
                 }
             }
         }
         self.dirty.push(id);
-        if client.out.is_paused() || client.quits || client.wire.buffered_bytes() > 0 {
-            self.poll_client(cx, id);
-        }
     }
 
     /// A barrier is reached.
@@ -537,10 +674,11 @@ impl Redis {
             let Some(client) = self.clients.get_mut(&id) else {
                 continue;
             };
-            for pending in &mut client.queue {
+            let pending = client.queue.iter_mut();
+            for part in pending.flat_map(|p| p.kind.parts_mut()) {
                 if let PendingKind::Read {
                     barrier, reached, ..
-                } = &mut pending.kind
+                } = part
                 {
                     *reached |= *barrier == token;
                 }
@@ -559,8 +697,9 @@ impl Redis {
             };
             let mut left = false;
             // Those at the end were asked for last.
-            for pending in client.queue.iter_mut().rev() {
-                let PendingKind::Write { shard, sent, .. } = &mut pending.kind else {
+            let parts = (client.queue.iter_mut().rev()).flat_map(|p| p.kind.parts_mut());
+            for part in parts {
+                let PendingKind::Write { shard, sent, .. } = part else {
                     continue;
                 };
                 if *shard != to {
@@ -600,11 +739,15 @@ impl Redis {
                     return true;
                 }
                 (client.queue.front()).is_some_and(|p| {
-                    p.since_us < since
-                        && matches!(
-                            p.kind,
-                            PendingKind::Write { waits: None, .. } | PendingKind::Read { .. }
-                        )
+                    p.kind.parts().iter().any(|part| match part {
+                        PendingKind::Write { waits: None, .. } | PendingKind::Read { .. } => {
+                            p.since_us < since
+                        }
+                        PendingKind::Forwarded { give_up_us, .. } => {
+                            give_up_us.is_some_and(|at_us| at_us <= cx.now.mono_us)
+                        }
+                        _ => false,
+                    })
                 })
             })
             .map(|client| client.id)

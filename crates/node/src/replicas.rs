@@ -245,7 +245,14 @@ impl Core {
 
     /// A frame could not be sent: what went there before may be lost too.
     pub(crate) fn send_failed(&mut self, now: Now, to: &Endpoint) {
-        let nodes = self.peers.nodes_at(&to.address);
+        let mut nodes = self.peers.nodes_at(&to.address);
+        if to.address == self.config.address {
+            nodes.push(self.me.node);
+        }
+        self.lose_links(now, |core| {
+            nodes.contains(&core.node) && core.core == to.core
+        });
+        nodes.retain(|node| *node != self.me.node);
         for shard in self.replicas.iter_mut() {
             let Some(group) = shard.group() else { continue };
             let there: Vec<ReplicaId> = (group.membership().replicas.values())

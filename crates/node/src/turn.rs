@@ -3,8 +3,10 @@
 use crate::core::{Ask, Core};
 use crate::event::{Action, Endpoint, FrontEnd, Hello, Level, StreamId};
 use crate::frame::Frame;
+use crate::holders::Held;
 use crate::kafka;
-use base::{ClusterId, CoreId, NodeId, Now, ShardId};
+use crate::peers::core_of;
+use base::{ClusterId, CoreAddress, NodeId, Now, ShardId, Term};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogCommand, META_SHARD, MemberState, TREE_SHARD};
 use coordination::{Command, Envelope, Unit};
@@ -21,6 +23,8 @@ const SEEK_US: u64 = 100_000;
 const REAP_US: u64 = 1_000_000;
 const TELL_US: u64 = 500_000;
 const LISTENERS_US: u64 = 250_000;
+/// A front end waits so long after the start for other cores that serve a part of its keys.
+const OTHERS_US: u64 = 3_000_000;
 pub(crate) const HAND_OVER_US: u64 = 5_000_000;
 /// Sessions expired per turn; the rest follow in the next.
 const EXPIRED_MAX: usize = 1_000;
@@ -67,6 +71,7 @@ impl Core {
         self.check_clock(now);
         self.check_space(now);
         self.catch_up();
+        self.tell_held();
         self.update_front_ends();
         self.update_mode();
         let contact_us = self.contact_us;
@@ -110,17 +115,12 @@ impl Core {
                     .map(|(front, address)| (front.key().to_owned(), address.clone()))
                     .collect(),
             };
-            // Once to each core of each node.
-            let shards = self.catalog.shards.keys();
-            let places = shards.flat_map(|shard| {
-                let peers = &self.peers;
-                others
-                    .iter()
-                    .filter_map(move |node| peers.endpoint(*node, *shard))
-            });
-            for to in places.collect::<BTreeSet<Endpoint>>() {
-                self.send(to, &frame);
+            for to in self.other_cores() {
+                if to.address != self.config.address {
+                    self.send(to, &frame);
+                }
             }
+            self.held.clear();
         }
         if silent.is_empty() {
             return;
@@ -135,8 +135,65 @@ impl Core {
             }
         }
         for node in silent {
+            self.lose_links(now, |core| core.node == node);
             self.log(Level::Warn, format!("{node} is not heard"));
         }
+    }
+
+    /// Every core but this one that may hold a shard.
+    fn other_cores(&self) -> BTreeSet<Endpoint> {
+        let nodes = || self.catalog.members.keys();
+        let shards = self.catalog.shards.keys();
+        let places = shards.flat_map(|shard| {
+            nodes().filter_map(|node| match *node == self.me.node {
+                false => self.peers.endpoint(*node, *shard),
+                true => self.endpoint_of(CoreAddress {
+                    node: *node,
+                    core: core_of(*shard, self.config.lanes, self.config.cores),
+                }),
+            })
+        });
+        let mut places: BTreeSet<Endpoint> = places.collect();
+        places.remove(&Endpoint {
+            address: self.config.address.clone(),
+            core: self.me.core,
+        });
+        places
+    }
+
+    /// Tells the other cores which shards are served here, if that is not what they were told last.
+    fn tell_held(&mut self) {
+        let held: Vec<Held> = (self.caught_up.iter())
+            .filter_map(|shard| {
+                let group = self.replicas.get(*shard)?.group()?;
+                Some(Held {
+                    shard: *shard,
+                    term: group.term(),
+                    leads: group.is_leader(),
+                })
+            })
+            .collect();
+        if held != self.held {
+            self.held.clone_from(&held);
+            let from = self.me;
+            let frame = Frame::Holds { from, held };
+            for to in self.other_cores() {
+                self.send(to, &frame);
+            }
+        }
+    }
+
+    fn holds_frame(&mut self, now: Now, from: CoreAddress, held: Vec<Held>) {
+        for held in held.iter().filter(|held| held.leads) {
+            // What a replica here knows of its leader is what counts.
+            let is_newer = |(term, _): (Term, NodeId)| held.term > term;
+            let is_here = self.replicas.get(held.shard).is_some();
+            if !is_here && self.router.leader(held.shard).is_none_or(is_newer) {
+                self.router
+                    .set_leader(held.shard, held.term, Some(from.node));
+            }
+        }
+        self.holders.heard(now, from, held);
     }
 
     /// Tells the tree's leader which sessions were heard from.
@@ -386,13 +443,14 @@ impl Core {
     pub(crate) fn update_front_ends(&mut self) {
         for front in FrontEnd::ALL {
             let serves_tree = self.holds(TREE_SHARD) && self.caught_up.contains(&TREE_SHARD);
+            let is_open = self.open_fronts.contains(&front);
             let serves = match front {
                 FrontEnd::Zookeeper => serves_tree,
-                FrontEnd::Redis => self.serves_pool(&self.catalog.cache_pool),
+                FrontEnd::Redis => self.serves_pool(&self.catalog.cache_pool, is_open),
                 // The registry of topics is in the tree's shard.
-                FrontEnd::Kafka => serves_tree && self.serves_pool(kafka::POOL),
+                FrontEnd::Kafka => serves_tree && self.serves_pool(kafka::POOL, is_open),
             };
-            if !self.open_fronts.contains(&front) {
+            if !is_open {
                 if serves {
                     self.open_fronts.insert(front);
                     self.actions.push_back(Action::OpenFrontEnd(front));
@@ -410,8 +468,8 @@ impl Core {
     }
 
     /// The core with a pool's first shard takes the connections of what is there, once the replicas here have
-    /// caught up.
-    fn serves_pool(&self, name: &str) -> bool {
+    /// caught up and, for a while after the start, those at other cores have said that they have.
+    fn serves_pool(&self, name: &str, is_open: bool) -> bool {
         let Some(pool) = self.catalog.pools.get(name) else {
             return false;
         };
@@ -420,7 +478,15 @@ impl Core {
             let wanted = |r: &catalog::ShardRecord| r.replicas.values().any(|n| *n == self.me.node);
             self.holds(*shard) && self.catalog.shards.get(shard).is_some_and(wanted)
         };
-        first && (pool.shards().filter(here)).all(|shard| self.caught_up.contains(&shard))
+        let is_served = |shard: &ShardId| {
+            let now_us = self.timers.last_turn_us;
+            self.caught_up.contains(shard)
+                || (self.holders.of(now_us, self.me.node, *shard)).is_some()
+        };
+        let waits = !is_open && self.timers.last_turn_us < self.started_us + OTHERS_US;
+        first
+            && (pool.shards().filter(here)).all(|shard| self.caught_up.contains(&shard))
+            && (!waits || pool.shards().all(|shard| is_served(&shard)))
     }
 
     /// The leader of a shard removes keys whose time ran out.
@@ -514,7 +580,10 @@ impl Core {
             self.actions.push_back(Action::SendPeer { to, frame });
             return;
         }
-        self.handle_frame(now, their_cluster, frame);
+        match frame {
+            Frame::Link(parcel) => self.link_frame(now, stream, parcel),
+            frame => self.handle_frame(now, their_cluster, frame),
+        }
     }
 
     fn handle_frame(&mut self, now: Now, their_cluster: ClusterId, frame: Frame) {
@@ -625,6 +694,8 @@ impl Core {
                 machine_version,
                 addresses,
             } => self.peers.set_about(from, machine_version, addresses),
+            Frame::Holds { from, held } => self.holds_frame(now, from, held),
+            Frame::Link(_) => {}
             Frame::Probe { address } => self.probed_by(address),
             Frame::Probed { address, fresh } => {
                 self.probe_answered(now, address, fresh && their_cluster == ClusterId(0));
@@ -653,8 +724,7 @@ impl Core {
     }
 
     fn send_to_core(&mut self, to: base::CoreAddress, frame: &Frame) {
-        if let Some(mut endpoint) = self.peers.endpoint(to.node, META_SHARD) {
-            endpoint.core = CoreId(to.core.0);
+        if let Some(endpoint) = self.endpoint_of(to) {
             self.send(endpoint, frame);
         }
     }

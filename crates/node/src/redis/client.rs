@@ -1,13 +1,15 @@
 //! One client connection.
 
+use super::forward::Link;
+use super::many::Combine;
 use crate::event::ClientId;
 use crate::front::Outbox;
 use base::planted::{Bug, planted};
-use base::{Now, ShardId};
+use base::{CoreAddress, Now, ShardId};
 use bytes::Bytes;
 use std::borrow::Cow;
-use std::collections::{BTreeSet, VecDeque};
-use storage::cache::{Command, Reply, Watched};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use storage::cache::{Access, Command, Reply, Watched, spec};
 use wire_redis::{Connection, Limits, Protocol, reply};
 
 /// A connection.
@@ -35,6 +37,16 @@ pub struct Client {
     pub transaction: Option<Transaction>,
     /// What EXEC depends on, and where it lies.
     pub watched: Vec<(ShardId, Watched)>,
+    /// What EXEC depends on elsewhere: where it lies, and the link by which it is watched.
+    pub watched_there: Vec<(ShardId, u64)>,
+    /// It is a link from another core: its client is there.
+    pub is_linked: bool,
+    /// Its links to other cores.
+    pub links: BTreeMap<CoreAddress, Link>,
+    /// A request that was taken and waits, see [`Client::must_wait`].
+    pub postponed: Option<Vec<Bytes>>,
+    /// By which of them commands about a shard went, while any is under way.
+    pub routes: BTreeMap<ShardId, CoreAddress>,
     /// Subscribed channels.
     pub channels: BTreeSet<Bytes>,
     /// Subscribed patterns.
@@ -99,7 +111,47 @@ pub enum PendingKind {
     /// For those before it.
     Done(Reply),
     /// For those before it; encoded already.
-    Encoded(Vec<u8>),
+    Encoded(Bytes),
+    /// For the answer that comes by a link.
+    Forwarded {
+        /// Which.
+        link: u64,
+        /// It may change something: if the link is lost, nobody knows whether it did.
+        is_write: bool,
+        /// What comes behind it waits.
+        is_blocking: bool,
+        /// When it is not waited for any longer, monotonic microseconds.
+        give_up_us: Option<u64>,
+    },
+    /// For all of these; then they make one answer.
+    Many(Vec<PendingKind>, Combine),
+}
+
+impl PendingKind {
+    /// Itself, or what it waits for in several places.
+    pub fn parts(&self) -> &[Self] {
+        match self {
+            Self::Many(parts, _) => parts,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// The same.
+    pub fn parts_mut(&mut self) -> &mut [Self] {
+        match self {
+            Self::Many(parts, _) => parts,
+            one => std::slice::from_mut(one),
+        }
+    }
+
+    /// True when it waits for nothing but those before it.
+    pub fn is_ready(&self) -> bool {
+        self.parts().iter().all(|part| match part {
+            Self::Read { reached, .. } => *reached,
+            Self::Watch(_) | Self::Done(_) | Self::Encoded(_) => true,
+            Self::Write { .. } | Self::Forwarded { .. } | Self::Many(..) => false,
+        })
+    }
 }
 
 /// A blocking command that found nothing, or is being tried.
@@ -130,6 +182,11 @@ impl Client {
             quits: false,
             transaction: None,
             watched: Vec::new(),
+            watched_there: Vec::new(),
+            is_linked: false,
+            links: BTreeMap::new(),
+            postponed: None,
+            routes: BTreeMap::new(),
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
             names: Default::default(),
@@ -163,7 +220,7 @@ impl Client {
         } else {
             let mut bytes = Vec::new();
             reply::push(&mut bytes, kind, parts, self.protocol);
-            self.push(now, PendingKind::Encoded(bytes));
+            self.push(now, PendingKind::Encoded(bytes.into()));
         }
     }
 
@@ -172,19 +229,36 @@ impl Client {
         self.channels.len() + self.patterns.len()
     }
 
-    /// True when a write of it was sent to the leader of this shard and is not answered.
-    pub fn has_sent_write(&self, to: ShardId) -> bool {
-        self.queue.iter().any(|pending| {
-            matches!(pending.kind, PendingKind::Write { shard, sent: true, .. } if shard == to)
-        })
+    /// True for a write while reads of what is here wait for answers that come by links: they must not see it.
+    pub fn must_wait(&self, arguments: &[Bytes]) -> bool {
+        let parts = || self.queue.iter().flat_map(|pending| pending.kind.parts());
+        !self.links.is_empty()
+            && parts().any(|part| matches!(part, PendingKind::Forwarded { .. }))
+            && parts().any(|part| matches!(part, PendingKind::Read { .. }))
+            && match spec(&arguments[0]) {
+                Some(spec) => spec.access == Access::Write,
+                None => arguments[0].eq_ignore_ascii_case(b"exec"),
+            }
     }
 
-    /// The write that is answered under this token.
-    pub fn write(&mut self, under: u64) -> Option<&mut Pending> {
-        let is_it = |token| token == under || planted(Bug::AnswerAnotherWaiter);
-        self.queue.iter_mut().find(
-            |pending| matches!(pending.kind, PendingKind::Write { token, .. } if is_it(token)),
+    /// True when a write of it was sent to the leader of this shard and is not answered.
+    pub fn has_sent_write(&self, to: ShardId) -> bool {
+        let mut parts = self.queue.iter().flat_map(|pending| pending.kind.parts());
+        parts.any(
+            |part| matches!(part, PendingKind::Write { shard, sent: true, .. } if *shard == to),
         )
+    }
+
+    /// The write that is answered under this token, and when it came.
+    pub fn write(&mut self, under: u64) -> Option<(u64, &mut PendingKind)> {
+        let is_it = |token| token == under || planted(Bug::AnswerAnotherWaiter);
+        let parts = (self.queue.iter_mut()).flat_map(|pending| {
+            let since_us = pending.since_us;
+            let parts = pending.kind.parts_mut().iter_mut();
+            parts.map(move |part| (since_us, part))
+        });
+        let mut parts = parts;
+        parts.find(|(_, part)| matches!(part, PendingKind::Write { token, .. } if is_it(*token)))
     }
 
     /// The blocking command at the end of its queue.

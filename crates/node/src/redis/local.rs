@@ -120,12 +120,12 @@ impl Redis {
                 let id = client.id;
                 let client = self.clients.get_mut(&id)?;
                 client.transaction = None;
-                client.watched.clear();
                 client.database = 0;
                 client.protocol = Protocol::Resp2;
                 client.names = Default::default();
                 client.knows_cluster = false;
                 self.unsubscribe_silently(id);
+                self.unwatch(id);
                 Reply::Status("RESET".into())
             }
             "select" => match number(&arguments[0]) {
@@ -143,7 +143,7 @@ impl Redis {
             "discard" => return Some(self.discard(id)),
             "watch" => return self.watch_keys(cx, id, arguments),
             "unwatch" => {
-                client.watched.clear();
+                self.unwatch(id);
                 Reply::OK
             }
             "exec" => return self.exec(cx, id),
@@ -284,7 +284,8 @@ impl Redis {
             (b"NO-EVICT" | b"NO-TOUCH", [_]) => Reply::OK,
             (b"INFO", []) => Reply::Verbatim(self.client_line(cx, id)),
             (b"LIST", _) => {
-                let mut all: Vec<ClientId> = self.clients.keys().copied().collect();
+                let here = self.clients.values().filter(|client| !client.is_linked);
+                let mut all: Vec<ClientId> = here.map(|client| client.id).collect();
                 all.sort_unstable();
                 Reply::Verbatim(all.into_iter().map(|id| self.client_line(cx, id)).collect())
             }
@@ -339,7 +340,7 @@ impl Redis {
             client.patterns.len(),
             client.wire.buffered_bytes(),
             client.queue.len(),
-            client.watched.len(),
+            client.watched.len() + client.watched_there.len(),
             client.last_command,
             client.names[1],
             client.names[2],

@@ -15,10 +15,11 @@ pub const REDIS_VERSION: &str = "7.0.15";
 impl Redis {
     /// Adds what people are told of the connections here.
     pub fn describe(&self, status: &mut CacheStatus) {
-        status.clients = self.clients.len() as u64;
-        status.blocked = self.clients.values().filter(|c| c.stalled).count() as u64;
+        let here = || self.clients.values().filter(|client| !client.is_linked);
+        status.clients = here().count() as u64;
+        status.blocked = here().filter(|client| client.stalled).count() as u64;
         status.subscriptions = (self.channels.len() + self.patterns.len()) as u64;
-        status.outstanding = self.clients.values().map(|c| c.queue.len() as u64).sum();
+        status.outstanding = here().map(|c| c.queue.len() as u64).sum();
         status.commands = self.commands;
         status.connections = self.connections;
     }

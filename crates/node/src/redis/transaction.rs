@@ -1,10 +1,12 @@
 //! MULTI, EXEC, DISCARD, WATCH: commands are gathered here and go into the log as one unit.
 
 use super::client::{Client, PendingKind, Transaction};
+use super::many::Combine;
 use super::{Context, Redis};
 use crate::event::ClientId;
-use base::ShardId;
+use base::{CoreAddress, ShardId};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use storage::cache::{Body, Reply, Watched};
 
 /// Notes what the watched keys are like, now that all before it is answered. The replica here may be behind:
@@ -47,7 +49,7 @@ impl Redis {
         if client.transaction.take().is_none() {
             return Reply::error("ERR DISCARD without MULTI");
         }
-        client.watched.clear();
+        self.unwatch(id);
         Reply::OK
     }
 
@@ -58,25 +60,36 @@ impl Redis {
         id: ClientId,
         keys: &[Bytes],
     ) -> Option<Reply> {
-        let placed: Result<Vec<(ShardId, Bytes)>, Reply> = (keys.iter())
-            .map(|key| Ok((self.shard_of(cx, key)?, Bytes::copy_from_slice(key))))
-            .collect();
-        let client = self.clients.get_mut(&id)?;
+        let client = self.clients.get(&id)?;
         if client.transaction.is_some() {
             return Some(Reply::error("ERR WATCH inside MULTI is not allowed"));
         }
-        match placed {
-            Err(refusal) => Some(refusal),
-            Ok(placed) if client.queue.is_empty() => {
-                watch(cx, client, placed);
-                Some(Reply::OK)
-            }
-            Ok(placed) => {
-                client.stalled = true;
-                client.push(cx.now, PendingKind::Watch(placed));
-                None
+        let mut here = Vec::new();
+        let mut there: BTreeMap<(ShardId, CoreAddress), Vec<Bytes>> = BTreeMap::new();
+        for key in keys {
+            let shard = match self.shard_of(cx, key) {
+                Ok(shard) => shard,
+                Err(refusal) => return Some(refusal),
+            };
+            let key = Bytes::copy_from_slice(key);
+            match self.whereabouts(cx, client, shard) {
+                Ok(None) => here.push((shard, key)),
+                Ok(Some(to)) => there.entry((shard, to)).or_default().push(key),
+                Err(refusal) => return Some(refusal),
             }
         }
+        let mut parts: Vec<PendingKind> = (there.into_iter())
+            .map(|(place, keys)| self.watch_there(id, place, keys))
+            .collect();
+        let client = self.clients.get_mut(&id)?;
+        if parts.is_empty() && client.queue.is_empty() {
+            watch(cx, client, here);
+            return Some(Reply::OK);
+        }
+        client.stalled |= !here.is_empty();
+        parts.push(PendingKind::Watch(here));
+        client.push(cx.now, PendingKind::Many(parts, Combine::Same));
+        None
     }
 
     /// `None`: the answer comes from the log.
@@ -86,7 +99,10 @@ impl Redis {
             return Some(Reply::error("ERR EXEC without MULTI"));
         };
         let watched = std::mem::take(&mut client.watched);
+        let watched_there: Vec<ShardId> = client.watched_there.iter().map(|(s, _)| *s).collect();
+        let has_watched_there = !watched_there.is_empty();
         if transaction.failed {
+            self.unwatch(id);
             return Some(Reply::error(
                 "EXECABORT Transaction discarded because of previous errors.",
             ));
@@ -94,10 +110,16 @@ impl Redis {
         let mut shard = None;
         let keys = (transaction.commands.iter()).flat_map(storage::cache::Command::keys);
         let shards = keys.map(|key| self.shard_of(cx, key));
-        for found in shards.chain(watched.iter().map(|(shard, _)| Ok(*shard))) {
+        let watched_in = watched.iter().map(|(shard, _)| *shard).chain(watched_there);
+        let found: Vec<_> = shards.chain(watched_in.map(Ok)).collect();
+        for found in found {
             match found {
-                Err(refusal) => return Some(refusal),
+                Err(refusal) => {
+                    self.unwatch(id);
+                    return Some(refusal);
+                }
                 Ok(found) if shard.is_some_and(|shard| shard != found) => {
+                    self.unwatch(id);
                     return Some(Reply::error(
                         "CROSSSLOT Keys of a transaction don't lie in the same shard; give them one hash tag",
                     ));
@@ -109,10 +131,24 @@ impl Redis {
             let pool = cx.catalog.pools.get(&cx.catalog.cache_pool)?;
             pool.shards().next()
         }) else {
-            return Some(Reply::error(
-                "CLUSTERDOWN The cluster is not formed yet; try again",
-            ));
+            return Some(super::DOWN);
         };
+        match self.whereabouts(cx, self.clients.get(&id)?, shard) {
+            Ok(Some(to)) => {
+                self.clients.get_mut(&id)?.watched = watched;
+                return self.forward_exec(cx, id, (shard, to), transaction.commands);
+            }
+            // What it depends on is watched where the shard was before.
+            Ok(None) if has_watched_there => {
+                self.unwatch(id);
+                return Some(Reply::NilArray);
+            }
+            Ok(None) => {}
+            Err(refusal) => {
+                self.unwatch(id);
+                return Some(refusal);
+            }
+        }
         let body = Body::Exec {
             watched: watched.into_iter().map(|(_, watched)| watched).collect(),
             commands: transaction.commands,

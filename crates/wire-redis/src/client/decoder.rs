@@ -74,6 +74,11 @@ impl Decoder {
         }
     }
 
+    /// Bytes held that have not been read yet. Just behind an answer, those behind it.
+    pub fn buffered_bytes(&self) -> usize {
+        self.input.len()
+    }
+
     /// The next whole answer. After an error the connection must be closed; every later call repeats it.
     pub fn poll(&mut self) -> Result<Option<Value>, ProtocolError> {
         if let Some(error) = self.failed {
