@@ -60,10 +60,16 @@ pub enum Bug {
     TrimTooMuch,
     /// What was passed on by a link that is lost is passed on again.
     ForwardTwice,
+    /// A writer that waits for a lock on the tree looks at readers only, as the notes have it.
+    WriterIgnoresWriters,
+    /// A contender for a lock whose create has an unknown outcome creates again without looking.
+    CreateWithoutLooking,
+    /// What a lock protects takes changes under older fences than it has seen.
+    AdmitOldFence,
 }
 
 /// Every bug, for tests that go through them.
-pub const ALL: [Bug; 27] = [
+pub const ALL: [Bug; 30] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,
@@ -91,6 +97,9 @@ pub const ALL: [Bug; 27] = [
     Bug::GiveLeadersShare,
     Bug::TrimTooMuch,
     Bug::ForwardTwice,
+    Bug::WriterIgnoresWriters,
+    Bug::CreateWithoutLooking,
+    Bug::AdmitOldFence,
 ];
 
 #[cfg(debug_assertions)]

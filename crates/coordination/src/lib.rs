@@ -3,12 +3,14 @@
 //!
 //! The crate knows no wire format, no socket and no clock. Reading order: [`command`] (what may be
 //! asked), [`output`] (what is told), [`machine`] (the replicated state, its revision and its sessions),
-//! `tree` (the one keyspace so far), [`services`] (a machine of its own), then what is *not* replicated: [`watches`] at each session's home,
-//! [`leases`] at the leader.
+//! `tree` (the one keyspace so far), [`services`] (a machine of its own), then what is *not* replicated:
+//! [`watches`] at each session's home, [`leases`] at the leader. [`lock`] is for contenders: recipes of clients,
+//! which run on other machines.
 
 pub mod acl;
 pub mod command;
 pub mod leases;
+pub mod lock;
 pub mod machine;
 pub mod output;
 mod restore;

@@ -2,6 +2,7 @@
 
 use crate::cache::CacheHistory;
 use crate::kafka::KafkaHistory;
+use crate::locks::LockHistory;
 use base::SessionId;
 use coordination::Stat;
 use node::ClientId;
@@ -238,6 +239,8 @@ pub struct History {
     pub cache: CacheHistory,
     /// What Kafka's clients did and saw.
     pub kafka: KafkaHistory,
+    /// What contenders for locks did and saw.
+    pub locks: LockHistory,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`run()`] (one run and its phases), `world` (the queue of occurrences), `network`, `disk`
 //! and `clock` (what nodes stand on), `player`, `client` and `workload` (who asks), `cache` and `kafka` (who asks
-//! in Redis' and in Kafka's protocol), `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
+//! in Redis' and in Kafka's protocol), `locks` (who contends for locks), `faults` and `inject` (what goes wrong),
+//! `history` (what was seen) and `check` (what is wrong with it).
 
 #![warn(missing_docs)]
 
@@ -18,6 +19,7 @@ mod faults;
 mod history;
 mod inject;
 mod kafka;
+mod locks;
 mod network;
 mod player;
 mod process;

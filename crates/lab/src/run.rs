@@ -7,6 +7,7 @@ use crate::dump::Dumper;
 use crate::faults::{self, Faults, Planned};
 use crate::history::History;
 use crate::kafka;
+use crate::locks;
 use crate::player::{self, Phase, Player};
 use crate::process::boot_core;
 use crate::trace::Trace;
@@ -72,8 +73,10 @@ pub enum Workload {
     Redis,
     /// Kafka's.
     Kafka,
-    /// All of them.
+    /// These three.
     All,
+    /// Contenders for locks, on the tree and on the cache.
+    Locks,
 }
 
 impl Workload {
@@ -84,6 +87,7 @@ impl Workload {
             Self::Redis => "redis",
             Self::Kafka => "kafka",
             Self::All => "all",
+            Self::Locks => "locks",
         }
     }
 
@@ -92,7 +96,8 @@ impl Workload {
             Self::Zookeeper => kind == Kind::Zookeeper,
             Self::Redis => kind == Kind::Redis,
             Self::Kafka => kind == Kind::Kafka,
-            Self::All => true,
+            Self::All => !matches!(kind, Kind::TreeLock | Kind::CacheLock),
+            Self::Locks => matches!(kind, Kind::TreeLock | Kind::CacheLock),
         }
     }
 }
@@ -103,10 +108,18 @@ enum Kind {
     Zookeeper,
     Redis,
     Kafka,
+    TreeLock,
+    CacheLock,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Zookeeper, Self::Redis, Self::Kafka];
+    const ALL: [Self; 5] = [
+        Self::Zookeeper,
+        Self::Redis,
+        Self::Kafka,
+        Self::TreeLock,
+        Self::CacheLock,
+    ];
 
     /// The fork of the seed that is theirs, and when the first of them begins.
     const fn beginning(self) -> (u64, u64) {
@@ -114,6 +127,8 @@ impl Kind {
             Self::Zookeeper => (5, 1_000),
             Self::Redis => (7, 1_500),
             Self::Kafka => (8, 1_700),
+            Self::TreeLock => (9, 1_000),
+            Self::CacheLock => (10, 1_500),
         }
     }
 }
@@ -322,6 +337,8 @@ impl Run {
                     }
                     Kind::Redis => Box::new(cache::player::Player::new(number, rng, padding)),
                     Kind::Kafka => Box::new(kafka::player::Player::new(number, rng, padding)),
+                    Kind::TreeLock => Box::new(locks::tree::Player::new(number, rng)),
+                    Kind::CacheLock => Box::new(locks::cache::Player::new(number, rng)),
                 };
                 run.alarm(first_us + number as u64, Alarm::Client(run.players.len()));
                 run.players.push(player);

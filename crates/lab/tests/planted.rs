@@ -28,7 +28,10 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::CommitWithoutRecord
         | Bug::CommitInThePast
         | Bug::GiveLeadersShare
-        | Bug::TrimTooMuch => "none",
+        | Bug::TrimTooMuch
+        | Bug::WriterIgnoresWriters
+        | Bug::CreateWithoutLooking
+        | Bug::AdmitOldFence => "none",
         Bug::ExpireEarly | Bug::RepeatBatch => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::ForwardTwice => "streams,partition",
@@ -46,6 +49,9 @@ fn workload(bug: Bug) -> Workload {
         | Bug::ForwardTwice => Workload::Redis,
         Bug::RepeatBatch | Bug::CommitInThePast | Bug::GiveLeadersShare | Bug::TrimTooMuch => {
             Workload::Kafka
+        }
+        Bug::WriterIgnoresWriters | Bug::CreateWithoutLooking | Bug::AdmitOldFence => {
+            Workload::Locks
         }
         _ => Workload::Zookeeper,
     }

@@ -12,10 +12,23 @@ fn options(seed: u64) -> Options {
 
 #[test]
 fn fixed_seeds_pass() {
+    pass(20, Workload::All);
+}
+
+#[test]
+fn m07_locks_hold_under_faults() {
+    pass(12, Workload::Locks);
+}
+
+fn pass(seeds: u64, workload: Workload) {
     let mut failed = Vec::new();
     std::thread::scope(|scope| {
-        let halves = [1..=10, 11..=20].map(|seeds| {
+        let halves = [1..=seeds / 2, seeds / 2 + 1..=seeds].map(|seeds| {
             scope.spawn(move || {
+                let options = |seed| Options {
+                    workload,
+                    ..options(seed)
+                };
                 let reports = seeds.map(|seed| run(&options(seed)));
                 reports
                     .filter(|r| !r.violations.is_empty())
@@ -30,8 +43,9 @@ fn fixed_seeds_pass() {
         .iter()
         .map(|report| {
             format!(
-                "althing lab cluster --seed {} --duration-ms 6000\n  {}",
+                "althing lab cluster --seed {} --duration-ms 6000 --workload {}\n  {}",
                 report.seed,
+                workload.key(),
                 report.violations.join("\n  ")
             )
         })

@@ -3,6 +3,7 @@
 mod cache;
 mod guarded;
 mod kafka;
+mod locks;
 mod log;
 mod order;
 mod persistent;
@@ -19,7 +20,7 @@ use crate::history::History;
 pub type Check = fn(&History) -> Vec<String>;
 
 /// Every checker, with its name.
-pub const ALL: [(&str, Check); 18] = [
+pub const ALL: [(&str, Check); 19] = [
     ("registers", registers::check),
     ("log", log::check),
     ("sessions", sessions::check),
@@ -38,6 +39,7 @@ pub const ALL: [(&str, Check); 18] = [
     ("topics' bounds", kafka::bounds::check),
     ("groups", kafka::groups::check),
     ("groups' positions", kafka::positions::check),
+    ("locks", locks::check),
 ];
 
 /// Everything that any checker objects to.
