@@ -4,6 +4,9 @@ mod cluster;
 mod config;
 mod dev;
 mod http;
+mod lock;
+mod redis;
+mod signals;
 mod table;
 mod topic;
 mod tree;
@@ -23,6 +26,18 @@ pub enum Failure {
     Failed(String),
     /// Whether it was done is not known: exit code 3.
     Unknown(String),
+    /// An exit code with a meaning of its own, and words where there is something to say.
+    Exit(u8, Option<String>),
+}
+
+impl Failure {
+    /// What is said of it.
+    pub fn words(self) -> String {
+        match self {
+            Self::Usage(words) | Self::Failed(words) | Self::Unknown(words) => words,
+            Self::Exit(_, words) => words.unwrap_or_default(),
+        }
+    }
 }
 
 /// What every mode ends with.
@@ -71,6 +86,9 @@ enum Mode {
     Topic(topic::TopicOptions),
     /// Consumer groups of Kafka's clients
     Group(topic::GroupOptions),
+    /// Hold a lock on the tree, on the cache or on a table, and run a command under it
+    #[command(after_help = lock::EXIT_CODES)]
+    Lock(lock::Options),
     /// Simulate what is shipped, under faults, from a seed
     #[command(subcommand)]
     Lab(LabMode),
@@ -104,6 +122,7 @@ fn main() -> ExitCode {
         Mode::Txn(options) => txn::run(&options),
         Mode::Topic(options) => topic::run_topic(&options),
         Mode::Group(options) => topic::run_group(&options),
+        Mode::Lock(options) => lock::run(options),
         Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),
     };
     match outcome {
@@ -119,6 +138,12 @@ fn main() -> ExitCode {
         Err(Failure::Usage(message)) => {
             eprintln!("althing: {message}");
             ExitCode::from(2)
+        }
+        Err(Failure::Exit(code, message)) => {
+            if let Some(message) = message {
+                eprintln!("althing: {message}");
+            }
+            ExitCode::from(code)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `althing tree …`: the tree, as a ZooKeeper client sees it. Works with any ZooKeeper, too.
 
-use crate::zookeeper::{Connected, Event, Refusal, Session, explain};
+use crate::signals::signals;
+use crate::zookeeper::{Connected, Event, Refusal, SESSION_TIMEOUT_MS, Session, explain};
 use crate::{Failure, Outcome, failed};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
@@ -117,7 +118,7 @@ pub fn run(options: Options) -> Outcome {
 }
 
 fn open(servers: &str, auth: Option<&str>) -> Result<Box<Session>, Failure> {
-    match Session::connect(servers, auth, None)? {
+    match Session::connect(servers, auth, None, SESSION_TIMEOUT_MS)? {
         Connected::Open(session) => Ok(session),
         Connected::Expired => Err(failed("the server did not open a session; try again")),
     }
@@ -233,22 +234,6 @@ fn create(session: &mut Session, path: &str, data: &str, mode: CreateMode) -> Ou
     Ok(())
 }
 
-/// One message a signal, so that a session can be closed in order.
-fn signals() -> Result<std::sync::mpsc::Receiver<()>, Failure> {
-    let fault = |error: std::io::Error| failed(format!("cannot listen for signals: {error}"));
-    let (mut read, write) = std::os::unix::net::UnixStream::pair().map_err(fault)?;
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        let write = write.try_clone().map_err(fault)?;
-        signal_hook::low_level::pipe::register(signal, write).map_err(fault)?;
-    }
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut byte = [0];
-        while read.read_exact(&mut byte).is_ok() && sender.send(()).is_ok() {}
-    });
-    Ok(receiver)
-}
-
 /// What lies below `path`, parents before children.
 fn below(session: &mut Session, path: &str) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
@@ -320,7 +305,7 @@ fn reconnect(
     let mut resume = Some(broken.resume());
     loop {
         std::thread::sleep(RECONNECT_PAUSE);
-        match Session::connect(servers, auth, resume.as_ref()) {
+        match Session::connect(servers, auth, resume.as_ref(), SESSION_TIMEOUT_MS) {
             Ok(Connected::Open(mut session)) => {
                 if add_watch(&mut session, path).is_ok()
                     && catch_up(&mut session, path, broken.last_zxid()).is_ok()

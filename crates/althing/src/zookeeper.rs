@@ -17,8 +17,8 @@ const ANSWER_BYTES_MAX: u32 = 256 << 20;
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 /// For the answer to a request.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// Asked of the server.
-const SESSION_TIMEOUT_MS: u32 = 10_000;
+/// Asked of the server, in milliseconds, where nothing else is said.
+pub const SESSION_TIMEOUT_MS: u32 = 10_000;
 
 /// A watch fired.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,10 +54,14 @@ pub struct Session {
     events: VecDeque<Event>,
     resume: Resume,
     next_xid: i32,
-    ping_every: Duration,
+    timeout: Duration,
     last_sent: Instant,
     last_heard: Instant,
     ping_waits: bool,
+    /// When each request that is not answered was sent.
+    unanswered: VecDeque<Instant>,
+    /// When the last request that was answered was sent: the session lives from then for its time-out.
+    vouched: Instant,
 }
 
 /// What `connect` yields.
@@ -69,15 +73,17 @@ pub enum Connected {
 }
 
 impl Session {
-    /// Tries the servers (`host:port`, separated by commas) in turn; `auth` is `user:password`.
+    /// Tries the servers (`host:port`, separated by commas) in turn; `auth` is `user:password`, `timeout_ms` what is
+    /// asked for as the session's time-out.
     pub fn connect(
         servers: &str,
         auth: Option<&str>,
         resume: Option<&Resume>,
+        timeout_ms: u32,
     ) -> Result<Connected, Failure> {
         let mut why = Vec::new();
         for server in servers.split(',').map(str::trim).filter(|s| !s.is_empty()) {
-            match Self::connect_to(server, resume.cloned().unwrap_or_default()) {
+            match Self::connect_to(server, resume.cloned().unwrap_or_default(), timeout_ms) {
                 Ok(Connected::Open(mut session)) => {
                     if let Some(auth) = auth {
                         session.authenticate(auth)?;
@@ -94,7 +100,7 @@ impl Session {
         )))
     }
 
-    fn connect_to(server: &str, resume: Resume) -> Result<Connected, String> {
+    fn connect_to(server: &str, resume: Resume, timeout_ms: u32) -> Result<Connected, String> {
         let text = |error: std::io::Error| error.to_string();
         let address = server
             .to_socket_addrs()
@@ -111,17 +117,19 @@ impl Session {
             events: VecDeque::new(),
             resume,
             next_xid: 1,
-            ping_every: Duration::from_secs(1),
+            timeout: Duration::from_millis(timeout_ms.into()),
             last_sent: now,
             last_heard: now,
             ping_waits: false,
+            unanswered: VecDeque::new(),
+            vouched: now,
         };
         let mut out = Vec::new();
         request::connect(
             &mut out,
             &ConnectRequest {
                 last_zxid_seen: session.resume.last_zxid,
-                timeout_ms: SESSION_TIMEOUT_MS,
+                timeout_ms,
                 session: session.resume.session,
                 // A new session has a password of zeroes.
                 password: if session.resume.password.is_empty() {
@@ -134,12 +142,13 @@ impl Session {
             },
         );
         session.send(&out)?;
-        match session.receive(Instant::now() + ANSWER_TIME)? {
+        session.unanswered.clear();
+        match session.receive(now + ANSWER_TIME.min(session.timeout / 2))? {
             Some(Response::Connect(answer)) if answer.session.0 == 0 || answer.timeout_ms <= 0 => {
                 Ok(Connected::Expired)
             }
             Some(Response::Connect(answer)) => {
-                session.ping_every = Duration::from_millis(answer.timeout_ms as u64 / 3);
+                session.timeout = Duration::from_millis(answer.timeout_ms as u64);
                 session.resume.session = answer.session;
                 session.resume.password = answer.password;
                 Ok(Connected::Open(Box::new(session)))
@@ -174,6 +183,21 @@ impl Session {
         self.resume.last_zxid
     }
 
+    /// Until when the session surely lives: its time-out after the last sign of life that was answered, less a
+    /// twentieth for clocks that run at different speeds.
+    pub fn lives_until(&self) -> Instant {
+        self.vouched + self.timeout - self.timeout / 20
+    }
+
+    /// A watch that fired, if one did and was not taken yet.
+    pub fn take_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn ping_every(&self) -> Duration {
+        self.timeout / 3
+    }
+
     /// Which server this is.
     pub fn server(&self) -> &str {
         &self.server
@@ -191,7 +215,9 @@ impl Session {
     /// As [`Self::ask`] for a request that has an xid of its own.
     pub fn exchange(&mut self, out: &[u8], xid: i32) -> Result<Bytes, Refusal> {
         self.send(out).map_err(Refusal::Broken)?;
-        let deadline = Instant::now() + ANSWER_TIME;
+        // A session that is to be resumed elsewhere in time cannot wait longer.
+        let wait = ANSWER_TIME.min(self.ping_every() * 2);
+        let deadline = Instant::now() + wait;
         loop {
             match self.receive(deadline).map_err(Refusal::Broken)? {
                 Some(Response::Reply {
@@ -209,9 +235,9 @@ impl Session {
                 Some(_) => {}
                 None => {
                     return Err(Refusal::Broken(format!(
-                        "{} did not answer within {} s",
+                        "{} did not answer within {:.1} s",
                         self.server,
-                        ANSWER_TIME.as_secs()
+                        wait.as_secs_f64()
                     )));
                 }
             }
@@ -224,22 +250,22 @@ impl Session {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
             }
-            self.idle(self.ping_every)?;
+            self.idle(self.ping_every())?;
         }
     }
 
     /// Keeps the session alive for up to `time`, and gathers events. An error: the connection broke.
     pub fn idle(&mut self, time: Duration) -> Result<(), String> {
-        if self.ping_waits && self.last_heard.elapsed() > self.ping_every * 2 {
+        if self.ping_waits && self.last_heard.elapsed() > self.ping_every() * 2 {
             return Err(format!("{} is silent", self.server));
         }
-        if self.last_sent.elapsed() >= self.ping_every {
+        if self.last_sent.elapsed() >= self.ping_every() {
             let mut out = Vec::new();
             request::ping(&mut out);
             self.send(&out)?;
             self.ping_waits = true;
         }
-        let ping_at = self.last_sent + self.ping_every;
+        let ping_at = self.last_sent + self.ping_every();
         self.receive_events(ping_at.min(Instant::now() + time))
     }
 
@@ -251,6 +277,7 @@ impl Session {
 
     fn send(&mut self, out: &[u8]) -> Result<(), String> {
         self.last_sent = Instant::now();
+        self.unanswered.push_back(self.last_sent);
         self.stream
             .write_all(out)
             .map_err(|error| format!("the connection to {} broke: {error}", self.server))
@@ -274,6 +301,9 @@ impl Session {
                         self.events.push_back(Event { kind, path });
                     }
                     Response::Reply { zxid, .. } => {
+                        if let Some(sent) = self.unanswered.pop_front() {
+                            self.vouched = sent;
+                        }
                         self.resume.last_zxid = self.resume.last_zxid.max(zxid);
                         return Ok(Some(response));
                     }

@@ -54,6 +54,11 @@ const STAGES: &[Stage] = &[
         run: clients_redis,
     },
     Stage {
+        name: "clients-locks",
+        budget_s: 120,
+        run: clients_locks,
+    },
+    Stage {
         name: "clients-kafka",
         budget_s: 180,
         run: clients_kafka,
@@ -329,6 +334,31 @@ fn clients_redis(plan: &Plan) -> Result<Tests, String> {
         }
     }
     pytest("clients-redis", &files, plan.limit(1200, 1200), &[])
+}
+
+/// The long version has locks on a table, too, which the default build leaves out.
+fn clients_locks(plan: &Plan) -> Result<Tests, String> {
+    let mut environment = Vec::new();
+    if plan.all {
+        let mut command = cargo();
+        command.args([
+            "build",
+            "-p",
+            "althing",
+            "--features",
+            "database",
+            "--quiet",
+        ]);
+        if !process::run(&mut command, Duration::from_secs(1800), false)?.ok {
+            return Err("cargo build with databases failed".into());
+        }
+        let binary = target().join("althing-database");
+        std::fs::copy(target().join("debug/althing"), &binary)
+            .map_err(|e| format!("cannot copy to {}: {e}", binary.display()))?;
+        environment.push(("ALTHING_BIN", binary.display().to_string()));
+    }
+    let files = ["tests/python/test_locks.py"];
+    pytest("clients-locks", &files, plan.limit(900, 900), &environment)
 }
 
 fn clients_kafka(plan: &Plan) -> Result<Tests, String> {
