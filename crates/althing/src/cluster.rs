@@ -81,14 +81,14 @@ pub fn run(options: &Options) -> Outcome {
     }
 }
 
-fn order(console: &str, command: &AdminCommand) -> Result<AdminReply, Failure> {
+pub fn order(console: &str, command: &AdminCommand) -> Result<AdminReply, Failure> {
     let body = serde_json::to_string(command)
         .map_err(|error| failed(format!("cannot write the order as JSON: {error}")))?;
     let (code, answer) = ask(console, "/v1/admin", Some(&body), ANSWER_TIME)?;
     serde_json::from_str(&answer).map_err(|_| not_understood(console, code, &answer))
 }
 
-fn not_understood(console: &str, code: u16, answer: &str) -> Failure {
+pub fn not_understood(console: &str, code: u16, answer: &str) -> Failure {
     let short: String = answer.trim().chars().take(300).collect();
     failed(format!("{console} answers {code}: {short}"))
 }

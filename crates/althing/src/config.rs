@@ -2,6 +2,7 @@
 
 use crate::{Failure, Outcome};
 use host::HostConfig;
+use host::gateway::GatewayConfig;
 use node::{CoreConfig, Durability, FrontEnd, Policy, PoolSpec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Every key, as it is written with dots; also the names that a typo is compared with, and the
 /// environment variables (`listen.peers` is `ALTHING_LISTEN_PEERS`).
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 31] = [
     "data",
     "advertise",
     "initial_members",
@@ -28,6 +29,8 @@ const KEYS: [&str; 29] = [
     "listen.kafka",
     "listen.peers",
     "listen.console",
+    "listen.gateway",
+    "gateway.routes",
     "zookeeper.superuser_digest",
     "zookeeper.data_bytes_max",
     "zookeeper.session_timeout_ms",
@@ -42,6 +45,9 @@ const KEYS: [&str; 29] = [
     "kafka.auto_create_topics_enable",
     "kafka.num_partitions",
 ];
+
+/// Where the gateway listens unless told otherwise.
+pub const GATEWAY_PORT: u16 = 8080;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +79,15 @@ struct File {
     cache: Cache,
     #[serde(default)]
     kafka: Kafka,
+    #[serde(default)]
+    gateway: Gateway,
+}
+
+/// Without a file of routes there is no gateway.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Gateway {
+    routes: Option<PathBuf>,
 }
 
 fn one() -> u16 {
@@ -88,6 +103,7 @@ struct Listen {
     kafka: Option<String>,
     peers: Option<String>,
     console: Option<String>,
+    gateway: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -181,6 +197,14 @@ pub fn check(file: &Path) -> Outcome {
         config.address()
     );
     println!("  console            {}", shown(config.console));
+    match &config.gateway {
+        Some(gateway) => {
+            let routes = host::gateway::read(&gateway.routes).map_err(Failure::Usage)?;
+            let (at, count) = (gateway.address, routes.routes.len());
+            println!("  gateway            {at}, {count} routes");
+        }
+        None => println!("  gateway            off"),
+    }
     println!("  data               {}", config.data.display());
     if config.initial_members.is_empty() {
         println!("  members            none: the node waits for `althing cluster join`");
@@ -361,6 +385,19 @@ fn build(file: File) -> Result<HostConfig, String> {
         };
         clients.extend(or_off(front.key(), value, front.port())?.map(|at| (front, at)));
     }
+    let gateway = match (file.gateway.routes, file.listen.gateway.as_deref()) {
+        (None, None | Some("off")) | (Some(_), Some("off")) => None,
+        (Some(routes), _) => Some(GatewayConfig {
+            address: address("gateway", &file.listen.gateway, GATEWAY_PORT)?,
+            routes,
+        }),
+        (None, Some(_)) => {
+            return Err(
+                "listen.gateway needs a file of routes: set gateway.routes, or write \"off\""
+                    .into(),
+            );
+        }
+    };
     let defaults = HostConfig::default();
     let config = HostConfig {
         data: file.data,
@@ -377,6 +414,7 @@ fn build(file: File) -> Result<HostConfig, String> {
             .disk_free_min_percent
             .unwrap_or(defaults.disk_free_min_percent),
         console_hosts: file.console_hosts,
+        gateway,
         core,
     };
     config.check().map_err(|error| error.to_string())?;
@@ -421,7 +459,15 @@ fn describe(message: &str) -> String {
     let near = KEYS
         .iter()
         .flat_map(|key| [*key, key.rsplit('.').next().unwrap_or(key)])
-        .chain(["listen", "zookeeper", "raft", "pools", "cache", "kafka"])
+        .chain([
+            "listen",
+            "zookeeper",
+            "raft",
+            "pools",
+            "cache",
+            "kafka",
+            "gateway",
+        ])
         .map(|name| (distance(wrong, name), name))
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .min();

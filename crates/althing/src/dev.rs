@@ -7,6 +7,7 @@
 use crate::{Failure, Outcome, config, failed, http};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use host::gateway::GatewayConfig;
 use host::{HostConfig, HostError};
 use node::FrontEnd;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub struct Options {
     /// Serve only these protocols
     #[arg(long, value_name = "PROTOCOL", value_parser = front_ends())]
     only: Vec<FrontEnd>,
+    /// Serve a gateway, too, by this file of routes
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
 }
 
 fn front_ends() -> impl TypedValueParser<Value = FrontEnd> {
@@ -69,11 +73,13 @@ struct Ports {
     clients: BTreeMap<FrontEnd, u16>,
     peers: u16,
     console: u16,
+    /// Where the gateway is served, if it is.
+    gateway: Option<u16>,
 }
 
 impl Ports {
     /// Of node `node`, from 1, that serves `fronts`.
-    fn of(node: u16, offset: u16, fronts: &[FrontEnd]) -> Result<Self, Failure> {
+    fn of(node: u16, offset: u16, fronts: &[FrontEnd], gateway: bool) -> Result<Self, Failure> {
         let port = |base: u16| {
             base.checked_add(offset)
                 .and_then(|port| port.checked_add(NODE_STEP * (node - 1)))
@@ -89,6 +95,7 @@ impl Ports {
                 .collect::<Result<_, _>>()?,
             peers: port(PEERS_PORT)?,
             console: port(CONSOLE_PORT)?,
+            gateway: gateway.then(|| port(config::GATEWAY_PORT)).transpose()?,
         })
     }
 
@@ -139,7 +146,14 @@ pub fn run(options: &Options) -> Outcome {
         .filter(|front| options.only.is_empty() || options.only.contains(front))
         .collect();
     let ports = (1..=options.nodes)
-        .map(|node| Ports::of(node, options.port_offset, &fronts))
+        .map(|node| {
+            Ports::of(
+                node,
+                options.port_offset,
+                &fronts,
+                options.gateway.is_some(),
+            )
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let memory = Memory {
         nodes: options.nodes,
@@ -204,7 +218,8 @@ fn check_ports(ports: &[Ports]) -> Outcome {
             (loopback(node.peers), "other nodes".to_owned()),
             (loopback(node.console), "the console".to_owned()),
         ];
-        for (address, what) in clients.chain(others) {
+        let gateway = (node.gateway).map(|port| (loopback(port), "the gateway".to_owned()));
+        for (address, what) in clients.chain(others).chain(gateway) {
             if let Err(error) = TcpListener::bind(address) {
                 return Err(failed(format!(
                     "node {} cannot listen on {address} for {what}: {error}. Stop the program that has the port, or add to all ports with --port-offset K",
@@ -226,6 +241,10 @@ fn run_one(options: &Options, ports: &Ports, memory: &Memory) -> Outcome {
         peers,
         console: Some(loopback(ports.console)),
         initial_members: vec![peers.to_string()],
+        gateway: (ports.gateway.zip(options.gateway.clone())).map(|(port, routes)| GatewayConfig {
+            address: loopback(port),
+            routes,
+        }),
         ..HostConfig::default()
     };
     let banner = Banner {
@@ -373,7 +392,7 @@ fn run_many(options: &Options, ports: &[Ports], memory: &Memory) -> Outcome {
     for (i, own) in ports.iter().enumerate() {
         let folder = options.data.join(format!("node-{}", i + 1));
         let config = folder.join("althing.toml");
-        let text = node_config(&folder, own, ports)?;
+        let text = node_config(&folder, own, ports, options.gateway.as_deref())?;
         fs::create_dir_all(&folder)
             .and_then(|()| fs::write(&config, text))
             .map_err(|error| failed(format!("cannot write {}: {error}", config.display())))?;
@@ -412,12 +431,19 @@ fn run_many(options: &Options, ports: &[Ports], memory: &Memory) -> Outcome {
 }
 
 /// The configuration file of a node.
-fn node_config(folder: &Path, own: &Ports, all: &[Ports]) -> Result<String, Failure> {
+fn node_config(
+    folder: &Path,
+    own: &Ports,
+    all: &[Ports],
+    routes: Option<&Path>,
+) -> Result<String, Failure> {
     #[derive(Serialize)]
     struct File {
         data: PathBuf,
         initial_members: Vec<String>,
         listen: BTreeMap<&'static str, String>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        gateway: BTreeMap<&'static str, PathBuf>,
     }
     let data = std::path::absolute(folder.join("data"))
         .map_err(|error| failed(format!("cannot resolve {}: {error}", folder.display())))?;
@@ -429,10 +455,18 @@ fn node_config(folder: &Path, own: &Ports, all: &[Ports]) -> Result<String, Fail
     );
     listen.insert("peers", loopback(own.peers).to_string());
     listen.insert("console", loopback(own.console).to_string());
+    let mut gateway = BTreeMap::new();
+    if let Some((port, routes)) = own.gateway.zip(routes) {
+        listen.insert("gateway", loopback(port).to_string());
+        let routes = std::path::absolute(routes)
+            .map_err(|error| failed(format!("cannot resolve {}: {error}", routes.display())))?;
+        gateway.insert("routes", routes);
+    }
     toml::to_string(&File {
         data,
         initial_members: all.iter().map(members).collect(),
         listen,
+        gateway,
     })
     .map_err(|error| failed(format!("cannot write a configuration: {error}")))
 }
@@ -610,13 +644,20 @@ mod tests {
             clients: BTreeMap::from([(FrontEnd::Zookeeper, zookeeper)]),
             peers,
             console,
+            gateway: None,
         };
-        assert_eq!(Ports::of(1, 0, &FRONTS).unwrap(), ports(2181, 7401, 7400));
-        assert_eq!(Ports::of(3, 100, &FRONTS).unwrap(), ports(2301, 7521, 7520));
-        assert!(Ports::of(1, 58_134, &FRONTS).is_ok());
+        assert_eq!(
+            Ports::of(1, 0, &FRONTS, false).unwrap(),
+            ports(2181, 7401, 7400)
+        );
+        assert_eq!(
+            Ports::of(3, 100, &FRONTS, false).unwrap(),
+            ports(2301, 7521, 7520)
+        );
+        assert!(Ports::of(1, 58_134, &FRONTS, false).is_ok());
         for (node, offset) in [(1, 58_135), (2, 58_125), (9, 65_535)] {
             assert!(
-                matches!(Ports::of(node, offset, &FRONTS), Err(Failure::Usage(text)) if text.contains("--port-offset"))
+                matches!(Ports::of(node, offset, &FRONTS, false), Err(Failure::Usage(text)) if text.contains("--port-offset"))
             );
         }
     }
@@ -625,7 +666,7 @@ mod tests {
     fn ports_of_nine_nodes_do_not_meet() {
         let mut all: Vec<u16> = (1..=NODES_MAX)
             .flat_map(|node| {
-                let ports = Ports::of(node, 0, &FrontEnd::ALL).unwrap();
+                let ports = Ports::of(node, 0, &FrontEnd::ALL, false).unwrap();
                 let clients = ports.clients.into_values();
                 clients.chain([ports.peers, ports.console])
             })
@@ -638,15 +679,22 @@ mod tests {
 
     #[test]
     fn generated_configuration_is_one_that_serve_takes() {
-        let of = |node, fronts: &[FrontEnd]| Ports::of(node, 5, fronts).unwrap();
+        let of = |node, fronts: &[FrontEnd]| Ports::of(node, 5, fronts, true).unwrap();
         let all: Vec<Ports> = (1..=3).map(|node| of(node, &FrontEnd::ALL)).collect();
-        let text = node_config(Path::new("some \"folder\""), &all[1], &all).unwrap();
+        let text = node_config(
+            Path::new("some \"folder\""),
+            &all[1],
+            &all,
+            Some(Path::new("routes.toml")),
+        )
+        .unwrap();
         let config = config::parse(&text, |_| None).unwrap();
         assert_eq!(config.peers, loopback(7416));
         assert_eq!(config.clients, all[1].listeners().collect());
         assert_eq!(config.initial_members.len(), 3);
+        assert_eq!(config.gateway.map(|g| g.address), Some(loopback(8095)));
         assert!(config.data.ends_with("some \"folder\"/data"));
-        let text = node_config(Path::new("x"), &of(2, &[]), &all).unwrap();
+        let text = node_config(Path::new("x"), &of(2, &[]), &all, None).unwrap();
         let config = config::parse(&text, |_| None).unwrap();
         assert_eq!(config.clients, BTreeMap::new());
     }
@@ -659,6 +707,7 @@ mod tests {
             clients: BTreeMap::from([(FrontEnd::Zookeeper, port)]),
             peers: 0,
             console: 0,
+            gateway: None,
         };
         match check_ports(&[ports]) {
             Err(Failure::Failed(text)) => {

@@ -3,6 +3,7 @@
 mod cluster;
 mod config;
 mod dev;
+mod gateway;
 mod http;
 mod lock;
 mod redis;
@@ -78,6 +79,11 @@ enum Mode {
     Config(ConfigMode),
     /// Look at a cluster and change it
     Cluster(cluster::Options),
+    /// Check routes, make a node read them again, see how they fare
+    #[command(subcommand)]
+    Gateway(gateway::Mode),
+    /// Send routes to their fallbacks on all nodes, or back
+    Switch(gateway::SwitchOptions),
     /// Read and write the tree as a ZooKeeper client
     Tree(tree::Options),
     /// Do several things to the cache, topics and the tree, all or none of them
@@ -118,6 +124,8 @@ fn main() -> ExitCode {
         } => dev::serve(&config, until_stdin_ends),
         Mode::Config(ConfigMode::Check { file }) => config::check(&file),
         Mode::Cluster(options) => cluster::run(&options),
+        Mode::Gateway(mode) => gateway::run(&mode),
+        Mode::Switch(options) => gateway::switch(&options),
         Mode::Tree(options) => tree::run(options),
         Mode::Txn(options) => txn::run(&options),
         Mode::Topic(options) => topic::run_topic(&options),

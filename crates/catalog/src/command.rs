@@ -48,6 +48,13 @@ pub enum CatalogCommand {
     },
     /// All initial members vote: the cluster may serve.
     Formed,
+    /// A switch of the gateways is set, or, without a value, removed.
+    SetSwitch {
+        /// Whose: a route's name.
+        name: String,
+        /// To what.
+        value: String,
+    },
 }
 
 impl CatalogCommand {
@@ -83,6 +90,9 @@ impl CatalogCommand {
             Self::Formed => {
                 w.u8(6);
             }
+            Self::SetSwitch { name, value } => {
+                w.u8(7).str(name).str(value);
+            }
         }
         w.into_vec()
     }
@@ -116,6 +126,10 @@ impl CatalogCommand {
                 replica: ReplicaId(r.u64()?),
             },
             6 => Self::Formed,
+            7 => Self::SetSwitch {
+                name: r.str()?.to_owned(),
+                value: r.str()?.to_owned(),
+            },
             _ => return Err(DecodeError::Invalid("catalog command")),
         };
         r.finish()?;

@@ -16,6 +16,9 @@ pub const TREE_SHARD: ShardId = ShardId(2);
 /// More members than this follow without a vote: a larger quorum costs latency and buys nothing.
 pub const VOTERS_MAX: usize = 5;
 
+/// Most switches that are set at a time.
+pub const SWITCHES_MAX: usize = 1_000;
+
 const FORMAT: u8 = 1;
 
 /// A member's state.
@@ -73,6 +76,8 @@ pub struct Catalog {
     pub pools: BTreeMap<String, Pool>,
     /// Of which pool cache keys are.
     pub cache_pool: String,
+    /// Switches of the gateways that are set, by name.
+    pub switches: BTreeMap<String, String>,
     cut: Option<Vec<u8>>,
 }
 
@@ -195,6 +200,13 @@ impl Catalog {
                 }
             }
             CatalogCommand::Formed => self.formed = true,
+            CatalogCommand::SetSwitch { name, value } => {
+                if value.is_empty() {
+                    self.switches.remove(&name);
+                } else if self.switches.len() < SWITCHES_MAX || self.switches.contains_key(&name) {
+                    self.switches.insert(name, value);
+                }
+            }
         }
     }
 
@@ -249,6 +261,13 @@ impl Catalog {
             pool.encode_into(&mut w);
         }
         w.str(&self.cache_pool);
+        // Without switches the form is as it was before there were any.
+        if !self.switches.is_empty() {
+            w.u32(self.switches.len() as u32);
+            for (name, value) in &self.switches {
+                w.str(name).str(value);
+            }
+        }
         w.into_vec()
     }
 
@@ -293,6 +312,12 @@ impl Catalog {
             catalog.pools.insert(name, Pool::decode_from(&mut r)?);
         }
         r.str()?.clone_into(&mut catalog.cache_pool);
+        if !r.is_empty() {
+            for _ in 0..r.count(8)? {
+                let name = r.str()?.to_owned();
+                catalog.switches.insert(name, r.str()?.to_owned());
+            }
+        }
         r.finish()?;
         Ok(catalog)
     }
@@ -445,6 +470,26 @@ mod tests {
             c.shards[&TREE_SHARD].replicas,
             BTreeMap::from([(ReplicaId(4), NodeId(1))])
         );
+    }
+
+    #[test]
+    fn switches_are_kept_until_they_are_removed_and_are_bounded() {
+        let mut c = formed();
+        let before = c.encode();
+        let mut set = |name: &str, value: &str| {
+            c.apply_command(CatalogCommand::SetSwitch {
+                name: name.into(),
+                value: value.into(),
+            });
+            c.clone()
+        };
+        let now = set("shop", "on");
+        assert_eq!(now.switches["shop"], "on");
+        assert_eq!(Catalog::decode(&now.encode()), Ok(now));
+        assert_eq!(set("shop", "").encode(), before);
+        (0..SWITCHES_MAX).for_each(|i| _ = set(&i.to_string(), "off"));
+        assert_eq!(set("more", "on").switches.len(), SWITCHES_MAX);
+        assert_eq!(set("7", "severe").switches["7"], "severe");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `/v1/series`. Nothing is loaded from elsewhere.
 
 mod cache;
+mod gateway;
 mod keys;
 mod layout;
 mod members;
@@ -16,6 +17,7 @@ mod tree;
 
 use node::Status;
 use node::admin::{KeysPage, TopicsPage, TreePage};
+use traffic::report::GatewayReport;
 
 /// A page of the console.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,11 +38,13 @@ pub enum Page {
     Keys,
     /// Topics and consumer groups.
     Topics,
+    /// Routes and servers of the gateway.
+    Gateway,
 }
 
 impl Page {
     /// All, in the order of the navigation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Overview,
         Self::Members,
         Self::Shards,
@@ -49,6 +53,7 @@ impl Page {
         Self::Cache,
         Self::Keys,
         Self::Topics,
+        Self::Gateway,
     ];
 
     /// The page at a URL's path.
@@ -67,6 +72,7 @@ impl Page {
             Self::Cache => "/cache",
             Self::Keys => "/keys",
             Self::Topics => "/topics",
+            Self::Gateway => "/gateway",
         }
     }
 
@@ -81,6 +87,7 @@ impl Page {
             Self::Cache => "Cache",
             Self::Keys => "Keys",
             Self::Topics => "Topics",
+            Self::Gateway => "Gateway",
         }
     }
 }
@@ -98,6 +105,8 @@ pub struct View<'a> {
     pub keys: Option<&'a Result<KeysPage, String>>,
     /// The topics that were asked for, or why they cannot be shown; for [`Page::Topics`].
     pub topics: Option<&'a Result<TopicsPage, String>>,
+    /// What the node's gateway tells, if there is one; for [`Page::Gateway`].
+    pub gateway: Option<&'a GatewayReport>,
 }
 
 /// The page as HTML.
@@ -111,6 +120,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Cache => cache::body(view),
         Page::Keys => keys::body(view),
         Page::Topics => topics::body(view),
+        Page::Gateway => gateway::body(view),
     };
     layout::page(page, view, &body).into_string()
 }

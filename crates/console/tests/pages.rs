@@ -154,6 +154,7 @@ fn show(page: Page, text: &str) -> String {
             tree: Some(&tree),
             keys: Some(&keys),
             topics: Some(&topics),
+            gateway: None,
         },
     )
 }
@@ -242,6 +243,7 @@ fn pages_of_a_node_without_anything_render() {
                 tree: Some(&tree),
                 keys: Some(&keys),
                 topics: Some(&topics),
+                gateway: None,
             };
             assert!(render(page, &view).contains("</html>"));
         }

@@ -1,6 +1,7 @@
 //! What a host is told at its start.
 
 use crate::HostError;
+use crate::gateway::GatewayConfig;
 use node::{CoreConfig, FrontEnd};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ pub struct HostConfig {
     pub disk_free_min_percent: u8,
     /// Host names, besides `localhost` and IP addresses, under which the console may be asked.
     pub console_hosts: Vec<String>,
+    /// The gateway; `None` leaves it off.
+    pub gateway: Option<GatewayConfig>,
     /// What the cores are told; the host fills in core, cores, lanes, address, members, identity, seed and secret.
     pub core: CoreConfig,
 }
@@ -54,6 +57,7 @@ impl Default for HostConfig {
             clients_max: 60_000,
             disk_free_min_percent: 5,
             console_hosts: Vec::new(),
+            gateway: None,
             core: CoreConfig::default(),
         }
     }
@@ -102,6 +106,7 @@ impl HostConfig {
         let mut listeners = vec![("peers", self.peers)];
         listeners.extend(self.clients.iter().map(|(front, at)| (front.key(), *at)));
         listeners.extend(self.console.map(|at| ("console", at)));
+        listeners.extend(self.gateway.as_ref().map(|g| ("gateway", g.address)));
         for (name, address) in listeners {
             if !address.ip().is_loopback() && !self.insecure {
                 return refuse(format!(

@@ -5,6 +5,7 @@
 //! that is ours, so that a foreign name that resolves to this machine (DNS rebinding) gets nothing.
 
 use crate::discovery;
+use crate::gateway::{self, GatewayHandle};
 use crate::log;
 use crate::mail::{Mail, Mailbox};
 use crate::metrics;
@@ -22,6 +23,7 @@ use base::NodeId;
 use node::admin::{KeysPage, TopicsPage, TreePage};
 use node::{AdminCommand, AdminReply, Call, CallReply, Status};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -37,7 +39,7 @@ const SAMPLE_TIME: Duration = Duration::from_millis(900);
 const ORDER_BYTES_MAX: usize = 64 << 10;
 
 /// What the HTTP side is told.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpConfig {
     /// Host names, besides `localhost` and IP addresses, under which it answers.
     pub hosts: Vec<String>,
@@ -45,6 +47,8 @@ pub struct HttpConfig {
     pub node: NodeId,
     /// Its host name or IP address, without a port, for services that have none of their own.
     pub node_address: String,
+    /// The gateway of this node, if there is one.
+    pub gateway: Option<GatewayHandle>,
 }
 
 /// The HTTP thread. Dropping it ends the thread.
@@ -132,6 +136,7 @@ async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .merge(discovery::routes())
+        .merge(gateway::routes())
         .fallback(get(page))
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .merge(transactions::routes())
@@ -211,7 +216,11 @@ fn host_allowed(headers: &HeaderMap, uri: &Uri, names: &[String]) -> bool {
 
 // ---- asking the cores ------------------------------------------------------------------------
 
-async fn ask(core: &Mailbox, command: AdminCommand, time: Duration) -> Result<AdminReply, String> {
+pub(crate) async fn ask(
+    core: &Mailbox,
+    command: AdminCommand,
+    time: Duration,
+) -> Result<AdminReply, String> {
     let (reply, answer) = oneshot::channel();
     core.send(Mail::Admin { command, reply });
     match tokio::time::timeout(time, answer).await {
@@ -303,7 +312,7 @@ async fn read_topics(app: &Shared, query: TopicsQuery) -> Result<TopicsPage, Str
 
 // ---- answers ---------------------------------------------------------------------------------
 
-fn refuse(status: StatusCode, message: &str) -> Response {
+pub fn refuse(status: StatusCode, message: &str) -> Response {
     let body = serde_json::json!({ "error": message });
     (status, axum::Json(body)).into_response()
 }
@@ -379,24 +388,9 @@ async fn series(State(app): State<App>) -> Response {
 }
 
 async fn admin(State(app): State<App>, headers: HeaderMap, body: String) -> Response {
-    let json = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(';').next() == Some("application/json"));
-    if !json {
-        return refuse(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "orders need the header `content-type: application/json`",
-        );
-    }
-    let command: AdminCommand = match serde_json::from_str(&body) {
+    let command: AdminCommand = match read_order(&headers, &body) {
         Ok(command) => command,
-        Err(error) => {
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                &format!("the body is not an order: {error}"),
-            );
-        }
+        Err(refusal) => return *refusal,
     };
     match order(&app, command).await {
         Ok(reply @ AdminReply::Refused { .. }) => {
@@ -407,6 +401,29 @@ async fn admin(State(app): State<App>, headers: HeaderMap, body: String) -> Resp
     }
 }
 
+/// An order as JSON, which a page of another site cannot send without asking first.
+pub fn read_order<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: &str,
+) -> Result<T, Box<Response>> {
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(';').next() == Some("application/json"));
+    if !json {
+        return Err(Box::new(refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "orders need the header `content-type: application/json`",
+        )));
+    }
+    serde_json::from_str(body).map_err(|error| {
+        Box::new(refuse(
+            StatusCode::BAD_REQUEST,
+            &format!("the body is not an order: {error}"),
+        ))
+    })
+}
+
 async fn metrics_text(State(app): State<App>) -> Response {
     match statuses(&app, ANSWER_TIME).await {
         Ok(all) => (
@@ -414,7 +431,7 @@ async fn metrics_text(State(app): State<App>) -> Response {
                 header::CONTENT_TYPE,
                 "text/plain; version=0.0.4; charset=utf-8",
             )],
-            metrics::render(&all),
+            metrics::render(&all, gateway::report_of(&app).await.as_ref()),
         )
             .into_response(),
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
@@ -466,6 +483,10 @@ async fn page(
         (console::Page::Keys, Err(why)) => Some(Err(why.body_text())),
         _ => None,
     };
+    let gateway_report = match page {
+        console::Page::Gateway => gateway::report_of(&app).await,
+        _ => None,
+    };
     let topics = match (page, topics_query) {
         (console::Page::Topics, Ok(Query(query))) => Some(read_topics(&app, query).await),
         (console::Page::Topics, Err(why)) => Some(Err(why.body_text())),
@@ -479,6 +500,7 @@ async fn page(
             tree: tree.as_ref(),
             keys: keys.as_ref(),
             topics: topics.as_ref(),
+            gateway: gateway_report.as_ref(),
         },
     );
     (

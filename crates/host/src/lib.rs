@@ -15,6 +15,7 @@ mod discovery;
 mod disk;
 mod error;
 mod frame;
+pub mod gateway;
 mod http;
 mod limits;
 pub mod log;

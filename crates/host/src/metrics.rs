@@ -3,9 +3,10 @@
 use crate::series::total;
 use node::Status;
 use std::fmt::Write;
+use traffic::report::{GatewayReport, RouteReport};
 
 /// Everything, as `/metrics` answers it.
-pub fn render(statuses: &[Status]) -> String {
+pub fn render(statuses: &[Status], gateway: Option<&GatewayReport>) -> String {
     let mut out = Page(String::with_capacity(8 << 10));
     let c = total(statuses);
     for (name, help, value) in [
@@ -122,6 +123,9 @@ pub fn render(statuses: &[Status]) -> String {
     trees(&mut out, statuses);
     caches(&mut out, statuses);
     topics(&mut out, statuses);
+    if let Some(gateway) = gateway {
+        routes(&mut out, gateway);
+    }
     out.0
 }
 
@@ -335,6 +339,103 @@ fn topics(out: &mut Page, statuses: &[Status]) {
     }
 }
 
+/// The golden signals of each route: latency, traffic, errors, saturation.
+fn routes(out: &mut Page, gateway: &GatewayReport) {
+    type Field = fn(&RouteReport) -> f64;
+    let fields: [(&str, &str, &str, Field); 9] = [
+        ("requests_total", "counter", "Requests answered.", |r| {
+            r.requests as f64
+        }),
+        (
+            "errors_total",
+            "counter",
+            "Requests that failed: a status from 500 on, or no answer.",
+            |r| r.errors as f64,
+        ),
+        (
+            "refused_total",
+            "counter",
+            "Requests that a limit refused.",
+            |r| r.refused as f64,
+        ),
+        (
+            "fallbacks_total",
+            "counter",
+            "Answers by the fallback.",
+            |r| r.fallbacks as f64,
+        ),
+        ("in_flight", "gauge", "Requests under way.", |r| {
+            r.in_flight as f64
+        }),
+        (
+            "saturation",
+            "gauge",
+            "Part of the places taken, of the route or of its servers, from 0 to 1.",
+            |r| r.saturation,
+        ),
+        (
+            "level",
+            "gauge",
+            "How it fares: 0 normal, 1 general, 2 warning, 3 error, 4 severe.",
+            |r| f64::from(r.level as u8),
+        ),
+        (
+            "degraded",
+            "gauge",
+            "1 while the fallback answers in the servers' place.",
+            |r| f64::from(u8::from(r.degraded)),
+        ),
+        ("requests_per_second", "gauge", "Over ten seconds.", |r| {
+            r.rate
+        }),
+    ];
+    for (name, kind, help, field) in fields {
+        let name = format!("althing_gateway_{name}");
+        out.family(&name, kind, help);
+        for route in &gateway.routes {
+            out.line(&name, &[("route", &route.name)], field(route));
+        }
+    }
+    let name = "althing_gateway_alarm";
+    out.family(name, "gauge", "1 while the alarm is raised.");
+    for route in &gateway.routes {
+        for (signal, is_raised) in route.alarms.named() {
+            let labels = [("route", route.name.as_str()), ("signal", signal)];
+            out.line(name, &labels, u64::from(is_raised));
+        }
+    }
+    let name = "althing_gateway_request_duration_seconds";
+    let help = "Time to the head of a server's answer.";
+    out.family(name, "histogram", help);
+    for route in &gateway.routes {
+        let label = ("route", route.name.as_str());
+        out.histogram(name, label, &route.latency, route.latency_sum_us);
+    }
+    let name = "althing_gateway_breaker_open";
+    out.family(name, "gauge", "1 while a server is left alone.");
+    for upstream in &gateway.upstreams {
+        for server in &upstream.servers {
+            let labels = [
+                ("upstream", upstream.name.as_str()),
+                ("server", &server.address),
+            ];
+            let is_open = server.breaker == "open";
+            out.line(name, &labels, u64::from(is_open));
+        }
+    }
+    for (name, help, value) in [
+        (
+            "cache_entries",
+            "Answers that the cache keeps.",
+            gateway.cache_entries,
+        ),
+        ("cache_bytes", "Bytes that they take.", gateway.cache_bytes),
+        ("connections", "Client connections.", gateway.connections),
+    ] {
+        out.gauge(&format!("althing_gateway_{name}"), help, value);
+    }
+}
+
 struct Page(String);
 
 impl Page {
@@ -357,6 +458,19 @@ impl Page {
             self.0.push('}');
         }
         let _ = writeln!(self.0, " {value}");
+    }
+
+    /// Of counts by powers of two of microseconds.
+    fn histogram(&mut self, name: &str, label: (&str, &str), counts: &[u64], sum_us: u64) {
+        let mut below = 0;
+        for (i, n) in counts.iter().enumerate() {
+            below += n;
+            let bound = format!("{}", 2f64.powi(i as i32) / 1e6);
+            self.line(&format!("{name}_bucket"), &[label, ("le", &bound)], below);
+        }
+        self.line(&format!("{name}_bucket"), &[label, ("le", "+Inf")], below);
+        self.line(&format!("{name}_sum"), &[label], sum_us as f64 / 1e6);
+        self.line(&format!("{name}_count"), &[label], below);
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
@@ -397,7 +511,19 @@ mod tests {
             }),
             ..Status::default()
         };
-        let text = render(&[status]);
+        let gateway = GatewayReport {
+            routes: vec![RouteReport {
+                name: "shop".into(),
+                requests: 3,
+                latency: vec![0, 3],
+                ..RouteReport::default()
+            }],
+            ..GatewayReport::default()
+        };
+        let text = render(&[status], Some(&gateway));
+        assert!(text.contains("althing_gateway_requests_total{route=\"shop\"} 3\n"));
+        assert!(text.contains("althing_gateway_alarm{route=\"shop\",signal=\"errors\"} 0\n"));
+        assert!(text.contains("_seconds_bucket{route=\"shop\",le=\"0.000002\"} 3\n"));
         assert!(text.contains("althing_partition_end{topic=\"logs\",partition=\"1\"} 9\n"));
         assert!(text.contains("althing_group_lag{group=\"readers\",topic=\"logs\"} 4\n"));
         assert!(text.contains("althing_reads_total 3\n"));

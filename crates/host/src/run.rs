@@ -6,6 +6,7 @@ use crate::config::HostConfig;
 use crate::core_thread::{self, CoreParts, WAKER_TOKEN};
 use crate::directory::{Directory, Lock};
 use crate::disk::LaneDisk;
+use crate::gateway::GatewayThread;
 use crate::http::{Http, HttpConfig};
 use crate::mail::{Mail, Mailbox};
 use crate::sockets::{Bound, clients_error, listen_error};
@@ -50,6 +51,7 @@ pub struct Running {
     stop: StopHandle,
     acceptor: Option<Acceptor>,
     http: Option<Http>,
+    gateway: Option<GatewayThread>,
     space: Option<SpaceGuard>,
     addresses: Addresses,
     _lock: Lock,
@@ -64,6 +66,8 @@ pub struct Addresses {
     pub peers: SocketAddr,
     /// People.
     pub console: Option<SocketAddr>,
+    /// HTTP clients of the gateway's routes.
+    pub gateway: Option<SocketAddr>,
 }
 
 /// Ends a node from another thread.
@@ -99,6 +103,15 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
                 .map_err(|error| listen_error(address, "the console", "console", &error))
         })
         .transpose()?;
+    // So are routes: a file that cannot be used leaves no trace.
+    let gateway = (config.gateway.as_ref())
+        .map(|gateway| {
+            let plan = crate::gateway::read(&gateway.routes).map_err(HostError::Config)?;
+            let listener = TcpListener::bind(gateway.address)
+                .map_err(|error| listen_error(gateway.address, "the gateway", "gateway", &error))?;
+            Ok((listener, gateway.routes.clone(), plan))
+        })
+        .transpose()?;
     let addresses = Addresses {
         clients: client_ports
             .first()
@@ -110,6 +123,9 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         console: console
             .as_ref()
             .and_then(|listener| listener.local_addr().ok()),
+        gateway: gateway
+            .as_ref()
+            .and_then(|(listener, ..)| listener.local_addr().ok()),
     };
     let (directory, lock) = Directory::open(&config.data, config.lanes)?;
     let clients_max = limits::raise_open_files(config.clients_max);
@@ -184,6 +200,12 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         .listen()
         .map_err(|error| listen_error(config.peers, "other nodes", "peers", &error))?;
     let acceptor = Acceptor::start(listener, mailboxes.clone()).map_err(machine)?;
+    let gateway = gateway
+        .map(|(listener, routes, plan)| {
+            let core = mailboxes[0].clone();
+            GatewayThread::start(listener, routes, plan, core, seeds.seed()?).map_err(machine)
+        })
+        .transpose()?;
     let http = console
         .map(|listener| {
             let address = config.address();
@@ -192,6 +214,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
                 node,
                 node_address: host.trim_matches(['[', ']']).to_owned(),
                 hosts: config.console_hosts.clone(),
+                gateway: gateway.as_ref().map(GatewayThread::handle),
             };
             Http::start(listener, mailboxes.clone(), http).map_err(machine)
         })
@@ -205,6 +228,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         stop: StopHandle { ends: ended },
         acceptor: Some(acceptor),
         http,
+        gateway,
         space: Some(space),
         addresses,
         _lock: lock,
@@ -241,6 +265,7 @@ impl Running {
             End::Core(None) => Ok(()),
         };
         self.http = None;
+        self.gateway = None;
         self.space = None;
         self.acceptor = None;
         for mailbox in &self.mailboxes {

@@ -58,6 +58,15 @@ pub enum AdminCommand {
         /// What their names begin with.
         prefix: String,
     },
+    /// The switches of the gateways, as this node knows them.
+    Switches,
+    /// Set a switch on all nodes.
+    SetSwitch {
+        /// A route's name.
+        name: String,
+        /// `on`, `off`, a level's name, or `auto`, which removes it.
+        value: String,
+    },
 }
 
 /// The answer.
@@ -82,6 +91,11 @@ pub enum AdminReply {
     Keys(KeysPage),
     /// Of `Topics`.
     Topics(TopicsPage),
+    /// Of `Switches`.
+    Switches {
+        /// Values by name; what is not there is `auto`.
+        switches: std::collections::BTreeMap<String, String>,
+    },
 }
 
 // `Status` holds floats; equality is wanted for tests only, and they are never NaN.

@@ -12,10 +12,11 @@ use crate::event::{Action, FrontEnd, RequestId};
 use crate::frame::Frame;
 use crate::zookeeper::Zookeeper;
 use base::{ClusterId, NodeId, Now, ShardId};
-use catalog::{CatalogCommand, META_SHARD, MemberState, TREE_SHARD};
+use catalog::{CatalogCommand, META_SHARD, MemberState, SWITCHES_MAX, TREE_SHARD};
 use coordination::{Answer, ErrorCode, Query};
 use replication::raft::Role;
 use shard::Shard;
+use traffic::degrade::{Level, Switch};
 
 /// Bytes of data, children and sessions that are shown.
 const DATA_SHOWN_BYTES: usize = 64 << 10;
@@ -42,6 +43,10 @@ impl Core {
                 cursor,
             } => self.read_keys(now, (&shard, database), &prefix, cursor),
             AdminCommand::Topics { prefix } => self.read_topics(&prefix),
+            AdminCommand::Switches => AdminReply::Switches {
+                switches: self.catalog.switches.clone(),
+            },
+            AdminCommand::SetSwitch { name, value } => done(self.order_switch(&name, &value)),
         };
         self.actions
             .push_back(Action::AdminReply { request, reply });
@@ -86,6 +91,40 @@ impl Core {
         self.propose_meta(&CatalogCommand::Leave { node });
         Ok(format!(
             "{node} is to leave; its replicas are removed first"
+        ))
+    }
+
+    fn order_switch(&mut self, name: &str, value: &str) -> Result<String, String> {
+        let letters = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.len() > 100 || !name.chars().all(letters) {
+            return Err(format!(
+                "{name:?} is no switch's name: it is a route's, of 1 to 100 letters, digits, '-', '_' or '.'"
+            ));
+        }
+        let Some(switch) = Switch::named(value) else {
+            let levels = Level::ALL.map(Level::name).join(", ");
+            return Err(format!("{value:?} is none of auto, on, off, {levels}"));
+        };
+        let set = &self.catalog.switches;
+        if set.len() >= SWITCHES_MAX && !set.contains_key(name) {
+            return Err(format!(
+                "{SWITCHES_MAX} switches are set; set some to auto first"
+            ));
+        }
+        if self.cluster == ClusterId(0) {
+            return Err("the node has no cluster yet; ask again when it serves".into());
+        }
+        let value = match switch {
+            Switch::Auto => "",
+            _ => value,
+        };
+        self.propose_meta(&CatalogCommand::SetSwitch {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+        Ok(format!(
+            "{name} is being set to {} on all nodes",
+            switch.name()
         ))
     }
 

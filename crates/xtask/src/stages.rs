@@ -64,6 +64,11 @@ const STAGES: &[Stage] = &[
         run: clients_kafka,
     },
     Stage {
+        name: "gateway",
+        budget_s: 120,
+        run: gateway,
+    },
+    Stage {
         name: "clients-java",
         budget_s: 120,
         run: clients_java,
@@ -359,6 +364,11 @@ fn clients_locks(plan: &Plan) -> Result<Tests, String> {
     }
     let files = ["tests/python/test_locks.py"];
     pytest("clients-locks", &files, plan.limit(900, 900), &environment)
+}
+
+fn gateway(plan: &Plan) -> Result<Tests, String> {
+    let files = ["tests/python/test_gateway.py"];
+    pytest("gateway", &files, plan.limit(600, 600), &[])
 }
 
 fn clients_kafka(plan: &Plan) -> Result<Tests, String> {

@@ -1,8 +1,9 @@
 //! `bench`: this product and a peer, on the same machine, alternately, with the same client.
 //!
 //! [`load`] is the client, [`systems`] starts and measures servers, [`zookeeper`] and [`memory`] are the
-//! comparisons with ZooKeeper, [`redis`] that with Redis, [`kafka`] that with Kafka; [`machine`] and [`table`] serve all. Figures depend on the machine, above all on its disk: compare ratios only.
+//! comparisons with ZooKeeper, [`redis`] that with Redis, [`kafka`] that with Kafka, [`gateway`] that with nginx; [`machine`] and [`table`] serve all. Figures depend on the machine, above all on its disk: compare ratios only.
 
+mod gateway;
 mod kafka;
 mod load;
 mod machine;
@@ -70,6 +71,16 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Requests a second, processor time a request and latency of the gateway, beside Debian's nginx as a proxy:
+    /// one core for the proxy, wrk and the server behind on another.
+    Gateway {
+        /// Length of a measurement in seconds.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Rounds; medians are told.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// Memory for a million small nodes and 10,000 open sessions.
     Memory {
         /// Nodes to create.
@@ -134,6 +145,10 @@ pub fn run(what: &Bench) -> Result<bool, String> {
             let (libs, systems) = kafka::chosen(only.as_deref())?;
             kafka::run(&options, &libs, &systems)
         }
+        Bench::Gateway { seconds, rounds } => gateway::run(&gateway::Options {
+            seconds: (*seconds).max(1),
+            rounds: (*rounds).max(1),
+        }),
         Bench::Memory {
             znodes,
             sessions,
