@@ -31,11 +31,11 @@ from raw import eventually
 from servers import Cluster
 
 
-def _nodes(count, tmp_path_factory):
+def _nodes(count, tmp_path_factory, **options):
     if KAFKA_TARGET:
         yield KafkaNodes()
         return
-    cluster = Cluster(count, tmp_path_factory.mktemp(f"kafka{count}"), kafka=True)
+    cluster = Cluster(count, tmp_path_factory.mktemp(f"kafka{count}"), kafka=True, **options)
     try:
         cluster.start()
         nodes = KafkaNodes(cluster)
@@ -55,17 +55,26 @@ def kafka_three(tmp_path_factory):
     yield from _nodes(3, tmp_path_factory)
 
 
-@pytest.fixture
-def fresh_kafka_three(tmp_path_factory):
+# The registry of topics at one core, the records at the other.
+SPREAD = {"cores": 2, "lanes": 2}
+
+
+@pytest.fixture(scope="module")
+def kafka_spread(tmp_path_factory):
+    yield from _nodes(3, tmp_path_factory, **SPREAD)
+
+
+@pytest.fixture(params=["three-nodes", "two-cores-each"])
+def fresh_kafka_three(request, tmp_path_factory):
     """Three nodes that a test may ruin."""
     if KAFKA_TARGET:
         pytest.skip("KAFKA_TARGET is not to be killed")
-    yield from _nodes(3, tmp_path_factory)
+    yield from _nodes(3, tmp_path_factory, **(SPREAD if request.param == "two-cores-each" else {}))
 
 
-@pytest.fixture(params=[1, 3], ids=["one-node", "three-nodes"])
+@pytest.fixture(params=["kafka_one", "kafka_three", "kafka_spread"])
 def nodes(request):
-    return request.getfixturevalue("kafka_one" if request.param == 1 else "kafka_three")
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

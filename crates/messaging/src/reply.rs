@@ -1,6 +1,7 @@
 //! What commands and reads answer, free of any protocol.
 
 use crate::command::TopicId;
+use base::{DecodeError, Reader, Writer};
 use bytes::Bytes;
 
 /// Why something was refused. Nothing was changed, unless the variant says so.
@@ -52,6 +53,35 @@ pub enum ErrorCode {
     InvalidConfig,
     /// The registry holds as many partitions as it may.
     TooManyPartitions,
+}
+
+impl ErrorCode {
+    /// All of them; between cores of one node each travels as its place here.
+    const ALL: [Self; 23] = [
+        Self::UnknownPartition,
+        Self::OffsetOutOfRange,
+        Self::InvalidRecord,
+        Self::BatchTooLarge,
+        Self::OutOfOrderSequence,
+        Self::InvalidProducerEpoch,
+        Self::InvalidGroup,
+        Self::UnknownMember,
+        Self::IllegalGeneration,
+        Self::RebalanceInProgress,
+        Self::InconsistentProtocol,
+        Self::FencedInstance,
+        Self::InvalidSessionTimeout,
+        Self::GroupFull,
+        Self::GroupNotFound,
+        Self::NonEmptyGroup,
+        Self::OffsetMetadataTooLarge,
+        Self::TopicExists,
+        Self::UnknownTopic,
+        Self::InvalidTopicName,
+        Self::InvalidPartitions,
+        Self::InvalidConfig,
+        Self::TooManyPartitions,
+    ];
 }
 
 /// What a unit yields.
@@ -146,4 +176,80 @@ pub enum RegistryReply {
         /// The id, from 1.
         id: i64,
     },
+}
+
+impl RegistryReply {
+    /// The byte form of an answer, for other cores of the same node.
+    pub fn encode_result(answer: &Result<Self, ErrorCode>) -> Bytes {
+        let mut w = Writer::new();
+        match answer {
+            Ok(Self::Topic {
+                id,
+                partition_count,
+            }) => {
+                w.u8(0).u64(id.0).u32(*partition_count);
+            }
+            Ok(Self::Deleted { id, name }) => {
+                w.u8(1).u64(id.0).str(name);
+            }
+            Ok(Self::Producer { id }) => {
+                w.u8(2).i64(*id);
+            }
+            Err(code) => {
+                let at = ErrorCode::ALL.iter().position(|known| known == code);
+                w.u8(3).u8(at.unwrap_or_default() as u8);
+            }
+        }
+        w.into_bytes()
+    }
+
+    /// Reads it.
+    pub fn decode_result(bytes: &Bytes) -> Result<Result<Self, ErrorCode>, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let answer = match r.u8()? {
+            0 => Ok(Self::Topic {
+                id: TopicId(r.u64()?),
+                partition_count: r.u32()?,
+            }),
+            1 => Ok(Self::Deleted {
+                id: TopicId(r.u64()?),
+                name: r.str()?.to_owned(),
+            }),
+            2 => Ok(Self::Producer { id: r.i64()? }),
+            3 => {
+                let code = ErrorCode::ALL.get(usize::from(r.u8()?)).copied();
+                Err(code.ok_or(DecodeError::Invalid("error of the registry"))?)
+            }
+            _ => return Err(DecodeError::Invalid("answer of the registry")),
+        };
+        r.finish()?;
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_the_registry_survive_their_byte_form() {
+        let id = TopicId(7);
+        let name = "t".to_owned();
+        let made = RegistryReply::Topic {
+            id,
+            partition_count: 3,
+        };
+        let told = [
+            made,
+            RegistryReply::Deleted { id, name },
+            RegistryReply::Producer { id: 9 },
+        ];
+        let refused = ErrorCode::ALL.into_iter().map(Err);
+        for answer in told.into_iter().map(Ok).chain(refused) {
+            let bytes = RegistryReply::encode_result(&answer);
+            assert_eq!(RegistryReply::decode_result(&bytes), Ok(answer));
+            let cut = bytes.slice(..bytes.len() - 1);
+            assert!(RegistryReply::decode_result(&cut).is_err());
+        }
+    }
 }

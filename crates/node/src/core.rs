@@ -11,12 +11,13 @@ use crate::formation::Formation;
 use crate::frame::Frame;
 use crate::front::Context;
 use crate::holders::{Held, Holders};
-use crate::kafka::Kafka;
+use crate::kafka::{self, Kafka};
 use crate::lane::Lane;
 use crate::links::{Links, Step};
 use crate::once::Once;
 use crate::peers::{Peers, core_of, lane_of};
 use crate::redis::Redis;
+use crate::registry::Copies;
 use crate::replicas::Replicas;
 use crate::reports::Reports;
 use crate::space::Space;
@@ -159,6 +160,7 @@ pub struct Core {
     /// What the other cores were told last of what is held here.
     pub(crate) held: Vec<Held>,
     pub(crate) links: Links,
+    pub(crate) copies: Copies,
     pub(crate) formation: Formation,
     pub(crate) reports: Reports,
     /// Where a replica's messages came from, for those whose membership is not known here yet.
@@ -245,6 +247,7 @@ impl Core {
             holders: Holders::default(),
             held: Vec::new(),
             links: Links::default(),
+            copies: Copies::default(),
             formation: Formation::new(&config),
             reports: Reports::default(),
             origins: BTreeMap::new(),
@@ -280,13 +283,14 @@ impl Core {
         for (id, start) in lanes {
             core.open_lane(id, start);
         }
-        let is_spread = core.config.cores > 1 && core.config.lanes > 1;
-        if is_spread
+        let main = (core.config.pools.iter()).find(|pool| pool.name == kafka::POOL);
+        if core.config.cores.min(core.config.lanes) > 1
+            && main.is_some_and(|pool| pool.shards > 1)
             && core.me.core == CoreId(0)
             && core.config.listeners.contains_key(&FrontEnd::Kafka)
         {
-            let message = "Kafka's clients are not served: the registry of topics (shard tree) and their records \
-                           (pool main) are on different cores, and cores do not ask each other yet; set cores = 1";
+            let message = "Kafka's clients are served only where one core holds all records: with several cores and \
+                           lanes, leave pools.main_shards at 1";
             core.log(Level::Warn, message.into());
         }
         core
@@ -398,6 +402,7 @@ impl Core {
         self.with_kafka(now, |front, cx| front.serve_woken(cx));
         self.with_desk(now, |desk, cx| desk.serve_woken(cx));
         self.route_asks(now);
+        self.flush_registry();
         self.flush_lanes(now);
         self.zookeeper.flush(&mut self.counters, &mut self.actions);
         self.redis.flush(&mut self.counters, &mut self.actions);
@@ -483,7 +488,14 @@ impl Core {
     }
 
     pub(crate) fn send_to_shard(&mut self, node: NodeId, shard: ShardId, frame: &Frame) {
-        if let Some(to) = self.peers.endpoint(node, shard) {
+        let to = match node == self.me.node {
+            true => self.endpoint_of(CoreAddress {
+                node,
+                core: core_of(shard, self.config.lanes, self.config.cores),
+            }),
+            false => self.peers.endpoint(node, shard),
+        };
+        if let Some(to) = to {
             self.send(to, frame);
         }
     }
@@ -526,6 +538,7 @@ impl Core {
             router: &self.router,
             peers: &self.peers,
             holders: &self.holders,
+            registry_copy: self.copies.copy.as_deref(),
             full: &self.space.full,
             asks: &mut self.asks,
             actions: &mut self.actions,
@@ -562,11 +575,13 @@ impl Core {
     /// Sends what the front ends asked for on its way.
     fn route_asks(&mut self, now: Now) {
         self.redis.flush_links(&mut self.asks);
+        let is_elsewhere = self.registry_is_elsewhere();
         for ask in std::mem::take(&mut self.asks) {
             match ask {
                 Ask::Propose(shard, unit) => self.unsent.entry(shard).or_default().push(unit),
                 Ask::Barrier(shard, token) => match self.replicas.get_mut(shard) {
                     Some(shard) => shard.request_barrier(token),
+                    None if shard == TREE_SHARD && is_elsewhere => self.ask_for_registry(token),
                     None => self.log(Level::Warn, format!("a read came where no {shard} is")),
                 },
                 Ask::Send(node, shard, frame) => self.send_to_shard(node, shard, &frame),
@@ -591,7 +606,7 @@ impl Core {
         self.redis.mark_sent(shard);
         self.kafka.mark_sent(shard);
         self.desk.mark_sent(shard);
-        if node == self.me.node {
+        if node == self.me.node && self.holds(shard) {
             let replica = self.replicas.get_mut(shard);
             let taken = replica.is_some_and(|r| units.into_iter().all(|unit| r.propose(unit)));
             if !taken {

@@ -193,6 +193,22 @@ pub enum Frame {
     },
     /// A step of a link.
     Link(Parcel),
+    /// Between cores of one node: asks the one that holds the tree for the registry of topics as it is now.
+    AskRegistry {
+        /// Who asks.
+        from: CoreAddress,
+        /// Comes back.
+        token: u64,
+    },
+    /// Between cores of one node: the registry of topics.
+    Registry {
+        /// Its byte form.
+        bytes: Bytes,
+        /// Answers to what the receiver proposed, by its tokens.
+        answers: Vec<(u64, Bytes)>,
+        /// Tokens of its questions that this is the answer to.
+        reached: Vec<u64>,
+    },
     /// Between cores of one node: the catalog as of an applied index.
     Catalog {
         /// Applied up to here.
@@ -331,6 +347,23 @@ impl Frame {
                 w.u32(addresses.len() as u32);
                 for (front, address) in addresses {
                     w.str(front).str(address);
+                }
+            }
+            Self::AskRegistry { from, token } => {
+                core(w.u8(23), *from).u64(*token);
+            }
+            Self::Registry {
+                bytes,
+                answers,
+                reached,
+            } => {
+                w.u8(24).bytes(bytes).u32(answers.len() as u32);
+                for (token, answer) in answers {
+                    w.u64(*token).bytes(answer);
+                }
+                w.u32(reached.len() as u32);
+                for token in reached {
+                    w.u64(*token);
                 }
             }
             Self::Holds { from, held } => {
@@ -473,6 +506,19 @@ impl Frame {
                     .map(|_| Ok((r.str()?.to_owned(), r.str()?.to_owned())))
                     .collect::<Result<_, DecodeError>>()?,
             },
+            23 => Self::AskRegistry {
+                from: read_core(&mut r)?,
+                token: r.u64()?,
+            },
+            24 => Self::Registry {
+                bytes: bytes.slice_ref(r.bytes()?),
+                answers: (0..r.count(12)?)
+                    .map(|_| Ok((r.u64()?, bytes.slice_ref(r.bytes()?))))
+                    .collect::<Result<_, DecodeError>>()?,
+                reached: (0..r.count(8)?)
+                    .map(|_| r.u64())
+                    .collect::<Result<_, DecodeError>>()?,
+            },
             20 => Self::Holds {
                 from: read_core(&mut r)?,
                 held: (0..r.count(17)?)
@@ -540,7 +586,8 @@ impl Frame {
             | Self::Probed { .. } => Some(catalog::META_SHARD),
             Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
             Self::Publish { .. } | Self::About { .. } => None,
-            Self::Holds { .. } | Self::Link(_) => None,
+            Self::Holds { .. } | Self::Link(_) | Self::Registry { .. } => None,
+            Self::AskRegistry { .. } => Some(catalog::TREE_SHARD),
         }
     }
 
@@ -710,6 +757,12 @@ mod tests {
             }),
             link(Step::Bytes(Bytes::from_static(b"b"))),
             link(Step::Await),
+            Frame::AskRegistry { from, token: 5 },
+            Frame::Registry {
+                bytes: Bytes::from_static(b"r"),
+                answers: vec![(6, Bytes::from_static(b"a"))],
+                reached: vec![7],
+            },
             link(Step::Drained),
             link(Step::Close),
         ]

@@ -9,6 +9,7 @@ use crate::replicas::Replicas;
 use base::{Now, ShardId};
 use bytes::Bytes;
 use catalog::Catalog;
+use messaging::Registry;
 use router::Router;
 use shard::{Data, Shard};
 use std::collections::{BTreeSet, VecDeque};
@@ -35,6 +36,8 @@ pub struct Context<'a> {
     pub peers: &'a Peers,
     /// Which other cores hold which shards.
     pub holders: &'a Holders,
+    /// The registry of topics, where another core of this node holds it.
+    pub registry_copy: Option<&'a Registry>,
     /// Shards that take no more data: their disks are nearly full.
     pub full: &'a BTreeSet<ShardId>,
     /// Requests to the core, in order.

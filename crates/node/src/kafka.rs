@@ -26,6 +26,7 @@ use answers::Answer;
 use base::map::HashMap;
 use base::{CoreAddress, Origin, ShardId};
 use bytes::Bytes;
+use catalog::TREE_SHARD;
 use client::{Client, Pending};
 use draft::{Command, Draft, Work};
 use duties::Duties;
@@ -350,7 +351,8 @@ impl Kafka {
     ) {
         for shard in shards {
             // Where there is no other replica there is nobody to ask, where there is none nothing to read.
-            if cx.replicas.get(shard).is_none_or(Shard::is_alone) {
+            let is_copied = shard == TREE_SHARD && cx.registry_copy.is_some();
+            if !is_copied && cx.replicas.get(shard).is_none_or(Shard::is_alone) {
                 continue;
             }
             cx.counters.reads += 1;

@@ -22,6 +22,7 @@ mod once;
 mod peers;
 mod people;
 mod redis;
+mod registry;
 mod replicas;
 mod reports;
 mod space;

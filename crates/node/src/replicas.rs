@@ -401,6 +401,7 @@ impl Core {
                     self.with_kafka(now, |front, cx| front.handle_output(cx, id, output));
                 }
                 ShardEvent::Output(ShardOutput::Registry(output)) => {
+                    self.registry_output(&output);
                     self.with_kafka(now, |front, cx| front.handle_registry(cx, output));
                 }
                 ShardEvent::Output(ShardOutput::Services(output)) => {
@@ -433,6 +434,7 @@ impl Core {
                 }
                 ShardEvent::Installed => {
                     if id == TREE_SHARD {
+                        self.registry_changed();
                         self.zookeeper.close_all(&mut self.actions);
                     }
                     self.redis.close_all(&mut self.actions);
@@ -537,6 +539,9 @@ impl Core {
     fn barrier(&mut self, now: Now, token: u64) {
         if let Some(shard) = self.catch_up.remove(&token) {
             self.caught_up.insert(shard);
+            return;
+        }
+        if self.registry_barrier(token) {
             return;
         }
         self.with_zookeeper(now, |front, cx| front.handle_barrier(cx, token));

@@ -59,6 +59,9 @@ impl Core {
         if now.mono_us >= self.timers.touch_us {
             self.timers.touch_us = now.mono_us + TOUCH_US;
             self.touch(now);
+            if self.registry_is_elsewhere() && self.copies.copy.is_none() {
+                self.ask_for_registry(0);
+            }
             self.expire_keys(now);
         }
         if now.mono_us >= self.timers.reconcile_us {
@@ -188,9 +191,11 @@ impl Core {
             // What a replica here knows of its leader is what counts.
             let is_newer = |(term, _): (Term, NodeId)| held.term > term;
             let is_here = self.replicas.get(held.shard).is_some();
-            if !is_here && self.router.leader(held.shard).is_none_or(is_newer) {
-                self.router
-                    .set_leader(held.shard, held.term, Some(from.node));
+            if !is_here
+                && self.router.leader(held.shard).is_none_or(is_newer)
+                && (self.router).set_leader(held.shard, held.term, Some(from.node))
+            {
+                self.leader_lost(now, held.shard);
             }
         }
         self.holders.heard(now, from, held);
@@ -447,8 +452,13 @@ impl Core {
             let serves = match front {
                 FrontEnd::Zookeeper => serves_tree,
                 FrontEnd::Redis => self.serves_pool(&self.catalog.cache_pool, is_open),
-                // The registry of topics is in the tree's shard.
-                FrontEnd::Kafka => serves_tree && self.serves_pool(kafka::POOL, is_open),
+                // The registry of topics is in the tree's shard. All records are at one core.
+                FrontEnd::Kafka => {
+                    let pool = self.catalog.pools.get(kafka::POOL);
+                    (serves_tree || self.copies.copy.is_some())
+                        && pool.is_some_and(|pool| pool.shards().all(|shard| self.holds(shard)))
+                        && self.serves_pool(kafka::POOL, is_open)
+                }
             };
             if !is_open {
                 if serves {
@@ -695,6 +705,12 @@ impl Core {
                 addresses,
             } => self.peers.set_about(from, machine_version, addresses),
             Frame::Holds { from, held } => self.holds_frame(now, from, held),
+            Frame::AskRegistry { from, token } => self.registry_asked(from, token),
+            Frame::Registry {
+                bytes,
+                answers,
+                reached,
+            } => self.registry_frame(now, &bytes, answers, reached),
             Frame::Link(_) => {}
             Frame::Probe { address } => self.probed_by(address),
             Frame::Probed { address, fresh } => {

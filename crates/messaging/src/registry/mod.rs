@@ -13,7 +13,7 @@ pub use config::{ConfigEntry, describe};
 use crate::command::{LogConfig, TopicId};
 use crate::output::RegistryOutput;
 use crate::reply::{ErrorCode, RegistryReply};
-use base::{ApplyFault, Machine, Origin, SnapshotPoll, Stamp, Writer};
+use base::{ApplyFault, DecodeError, Machine, Origin, SnapshotPoll, Stamp, Writer};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use twox_hash::XxHash64;
@@ -93,7 +93,26 @@ pub struct Registry {
     restoring: Vec<u8>,
 }
 
+/// What is registered, whatever is under way of snapshots.
+impl PartialEq for Registry {
+    fn eq(&self, other: &Self) -> bool {
+        self.topics == other.topics
+            && self.last_topic == other.last_topic
+            && self.last_producer == other.last_producer
+    }
+}
+
 impl Registry {
+    /// The byte form.
+    pub fn encode(&self) -> Vec<u8> {
+        self.image()
+    }
+
+    /// Reads it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::from_image(bytes)
+    }
+
     /// No topics.
     pub fn new() -> Self {
         Self::default()

@@ -17,7 +17,8 @@ pub const POOL: &str = "main";
 impl<'a> Context<'a> {
     /// Which topics there are.
     pub fn registry(&self) -> Option<&'a Registry> {
-        Some(&self.data(TREE_SHARD)?.registry)
+        let here = self.data(TREE_SHARD).map(|data| &data.registry);
+        here.or(self.registry_copy)
     }
 
     /// What a shard holds of topics.

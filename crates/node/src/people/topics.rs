@@ -4,6 +4,7 @@ use crate::admin::{
     AdminReply, GroupRow, MemberRow, PartitionRow, PositionRow, TopicRow, TopicsPage, TopicsStatus,
 };
 use crate::core::Core;
+use crate::event::FrontEnd;
 use crate::kafka::POOL;
 use base::ShardId;
 use catalog::TREE_SHARD;
@@ -21,7 +22,15 @@ const STATUS_ROWS: usize = 1_000;
 
 impl Core {
     fn registry(&self) -> Option<&Registry> {
-        Some(&self.replicas.get(TREE_SHARD)?.machine().data()?.registry)
+        // With several cores, the one that has the records and a copy answers.
+        let pool = self.catalog.pools.get(POOL)?;
+        let has_records = pool.shards().next().is_some_and(|shard| self.holds(shard));
+        if self.config.listeners.contains_key(&FrontEnd::Kafka) && !has_records {
+            return None;
+        }
+        let here = (self.replicas.get(TREE_SHARD)).and_then(|shard| shard.machine().data());
+        here.map(|data| &data.registry)
+            .or(self.copies.copy.as_deref())
     }
 
     /// What the shards that are here hold of topics.
