@@ -168,10 +168,10 @@ def test_bad_requests_say_what_is_wrong(bank):
     cases = [
         ("{", 400, "not readable"),
         ({"operation": []}, 400, "operation"),
-        ({}, 409, "from 1 to"),
-        ({"operations": [{"cache": ["FLUSHALL"]}]}, 409, "cannot be part"),
-        ({"operations": [{"cache": ["BLPOP", "a", "0"]}]}, 409, "waits"),
-        ({"operations": [{"append": {"topic": "missing", "value": "x"}}]}, 409, "there is no topic missing"),
+        ({}, 400, "from 1 to"),
+        ({"operations": [{"cache": ["FLUSHALL"]}]}, 400, "cannot be part"),
+        ({"operations": [{"cache": ["BLPOP", "a", "0"]}]}, 400, "waits"),
+        ({"operations": [{"append": {"topic": "missing", "value": "x"}}]}, 400, "there is no topic missing"),
         ({"conditions": [{"path": "relative"}]}, 409, "not possible"),
         ({"id": "", "operations": [{"cache": ["GET", "a"]}]}, 400, "visible ASCII"),
     ]

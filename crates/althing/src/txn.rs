@@ -46,6 +46,9 @@ pub fn run(options: &Options) -> Outcome {
         println!("{value}");
     }
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let at = |key: &str| value[key].as_u64().map(|at| format!("{key} {at}: "));
+    let place = at("condition").or_else(|| at("operation"));
+    let place = place.unwrap_or_default();
     match code {
         200 => {
             if !options.json {
@@ -58,15 +61,11 @@ pub fn run(options: &Options) -> Outcome {
             Ok(())
         }
         409 => {
-            let at = |key: &str| value[key].as_u64().map(|at| format!("{key} {at}: "));
-            let place = at("condition")
-                .or_else(|| at("operation"))
-                .unwrap_or_default();
             let why = text("why");
             Err(failed(format!("refused, nothing was done: {place}{why}")))
         }
         504 => Err(Failure::Unknown(text("error"))),
-        400 => Err(Failure::Usage(text("error"))),
+        400 => Err(Failure::Usage(format!("{place}{}", text("error")))),
         _ => Err(failed(text("error"))),
     }
 }

@@ -303,14 +303,15 @@ async fn transact(State(app): State<App>, headers: HeaderMap, body: String) -> R
             }
             Transacted::Refused { place, words } => {
                 let mut answer = json!({"id": id.as_str(), "outcome": "refused", "why": words});
-                match place {
-                    Some(Place::Condition(at)) => answer["condition"] = at.into(),
-                    Some(Place::Operation(at)) => answer["operation"] = at.into(),
-                    None => {}
-                }
+                put_place(&mut answer, place);
                 (StatusCode::CONFLICT, Json(answer))
             }
         },
+        CallReply::Misplaced { place, words } => {
+            let mut answer = json!({ "error": words });
+            put_place(&mut answer, place);
+            (StatusCode::BAD_REQUEST, Json(answer))
+        }
         CallReply::NotHere { message } | CallReply::Refused { message } => {
             (StatusCode::SERVICE_UNAVAILABLE, error(&message))
         }
@@ -327,6 +328,14 @@ async fn transact(State(app): State<App>, headers: HeaderMap, body: String) -> R
         }
     };
     (status, answer).into_response()
+}
+
+fn put_place(answer: &mut Value, place: Option<Place>) {
+    match place {
+        Some(Place::Condition(at)) => answer["condition"] = at.into(),
+        Some(Place::Operation(at)) => answer["operation"] = at.into(),
+        None => {}
+    }
 }
 
 fn error(why: &str) -> Json<Value> {

@@ -3,6 +3,7 @@
 use crate::cache::CacheHistory;
 use crate::kafka::KafkaHistory;
 use crate::locks::LockHistory;
+use crate::tellers::Asked;
 use base::SessionId;
 use coordination::Stat;
 use node::ClientId;
@@ -241,6 +242,8 @@ pub struct History {
     pub kafka: KafkaHistory,
     /// What contenders for locks did and saw.
     pub locks: LockHistory,
+    /// Transactions that tellers called for.
+    pub asked: Vec<Asked>,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

@@ -3,8 +3,8 @@
 //!
 //! Reading order: [`run()`] (one run and its phases), `world` (the queue of occurrences), `network`, `disk`
 //! and `clock` (what nodes stand on), `player`, `client` and `workload` (who asks), `cache` and `kafka` (who asks
-//! in Redis' and in Kafka's protocol), `locks` (who contends for locks), `faults` and `inject` (what goes wrong),
-//! `history` (what was seen) and `check` (what is wrong with it).
+//! in Redis' and in Kafka's protocol), `locks` (who contends for locks), `tellers` (who calls for transactions),
+//! `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
 
 #![warn(missing_docs)]
 
@@ -27,6 +27,7 @@ mod protocol;
 mod run;
 #[cfg(test)]
 mod scenarios;
+mod tellers;
 mod trace;
 mod workload;
 mod world;

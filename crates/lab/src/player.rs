@@ -5,7 +5,7 @@ use crate::history::{Op, OperationId};
 use crate::workload::{Intentions, foundation};
 use crate::world::ConnectionNote;
 use base::Rng;
-use node::ClientId;
+use node::{CallReply, ClientId, RequestId};
 
 const OUTSTANDING_MAX: usize = 8;
 
@@ -36,6 +36,8 @@ pub trait Player {
     fn is_done(&self) -> bool;
     /// Takes what arrived on a connection, if that is its own.
     fn handle(&mut self, cx: &mut Context<'_>, id: ClientId, note: &ConnectionNote);
+    /// Takes the answer to a call, if that is its own.
+    fn handle_called(&mut self, _: &mut Context<'_>, _: RequestId, _: &CallReply) {}
     /// Does something.
     fn drive(&mut self, cx: &mut Context<'_>, phase: Phase);
     /// Its own randomness: how soon it does something again is drawn from that.

@@ -10,9 +10,11 @@ use crate::kafka;
 use crate::locks;
 use crate::player::{self, Phase, Player};
 use crate::process::boot_core;
+use crate::tellers::Teller;
 use crate::trace::Trace;
 use crate::world::{News, Place, World};
 use base::Rng;
+use node::admin::TransactionsStatus;
 use node::{AdminCommand, AdminReply, CoreConfig, FrontEnd, RequestId, Status};
 use std::collections::BTreeMap;
 
@@ -73,7 +75,9 @@ pub enum Workload {
     Redis,
     /// Kafka's.
     Kafka,
-    /// These three.
+    /// Tellers, who call for transactions over shards.
+    Transactions,
+    /// These four.
     All,
     /// Contenders for locks, on the tree and on the cache.
     Locks,
@@ -86,6 +90,7 @@ impl Workload {
             Self::Zookeeper => "zookeeper",
             Self::Redis => "redis",
             Self::Kafka => "kafka",
+            Self::Transactions => "transactions",
             Self::All => "all",
             Self::Locks => "locks",
         }
@@ -96,6 +101,7 @@ impl Workload {
             Self::Zookeeper => kind == Kind::Zookeeper,
             Self::Redis => kind == Kind::Redis,
             Self::Kafka => kind == Kind::Kafka,
+            Self::Transactions => kind == Kind::Transactions,
             Self::All => !matches!(kind, Kind::TreeLock | Kind::CacheLock),
             Self::Locks => matches!(kind, Kind::TreeLock | Kind::CacheLock),
         }
@@ -110,15 +116,17 @@ enum Kind {
     Kafka,
     TreeLock,
     CacheLock,
+    Transactions,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Zookeeper,
         Self::Redis,
         Self::Kafka,
         Self::TreeLock,
         Self::CacheLock,
+        Self::Transactions,
     ];
 
     /// The fork of the seed that is theirs, and when the first of them begins.
@@ -129,6 +137,7 @@ impl Kind {
             Self::Kafka => (8, 1_700),
             Self::TreeLock => (9, 1_000),
             Self::CacheLock => (10, 1_500),
+            Self::Transactions => (11, 1_900),
         }
     }
 }
@@ -235,14 +244,16 @@ fn run_inner(options: &Options) -> Report {
     let cached = &run.history.cache.operations;
     let kafka = run.history.kafka.requests;
     let answered = operations.iter().filter(|o| o.reply.is_some()).count();
+    let asked = &run.history.asked;
+    let asked_answered = asked.iter().filter(|asked| !asked.heard.is_empty()).count();
     let cache_answered = cached.iter().filter(|o| o.reply.is_some()).count();
     Report {
         seed: options.seed,
         trace_hash: run.world.trace.hash(),
         events: run.world.trace.events,
         operations: (
-            operations.len() + cached.len() + kafka.0,
-            answered + cache_answered + kafka.1,
+            operations.len() + cached.len() + kafka.0 + asked.len(),
+            answered + cache_answered + kafka.1 + asked_answered,
         ),
         simulated_ms: run.world.now_us / 1000,
         violations,
@@ -282,6 +293,10 @@ impl Run {
                     ..catalog::PoolSpec::main(shards)
                 });
             }
+        }
+        if options.workload == Workload::Transactions {
+            let shards = seed.fork(6).range(2, 5) as u16;
+            template.pools = vec![catalog::PoolSpec::main(shards)];
         }
         let faults_end_us = SETTLE_US + options.duration_ms * 1000;
         let mut run = Self {
@@ -339,6 +354,7 @@ impl Run {
                     Kind::Kafka => Box::new(kafka::player::Player::new(number, rng, padding)),
                     Kind::TreeLock => Box::new(locks::tree::Player::new(number, rng)),
                     Kind::CacheLock => Box::new(locks::cache::Player::new(number, rng)),
+                    Kind::Transactions => Box::new(Teller::new(number, rng)),
                 };
                 run.alarm(first_us + number as u64, Alarm::Client(run.players.len()));
                 run.players.push(player);
@@ -506,8 +522,15 @@ impl Run {
                 }
             }
             News::Admin(request, reply) => self.admin(request, reply),
-            // No client of the lab's calls yet.
             News::Called(request, reply) => {
+                let mut cx = Context {
+                    world: &mut self.world,
+                    history: &mut self.history,
+                    nodes: &self.members,
+                };
+                for player in &mut self.players {
+                    player.handle_called(&mut cx, request, &reply);
+                }
                 (self.world.trace).comment(self.world.now_us, || format!("{request:?}: {reply:?}"));
             }
             News::Stopped(node, reason) => self.stopped(node, &reason),
@@ -655,6 +678,17 @@ impl Run {
         for dumper in &mut self.cache_dumpers {
             self.history.cache.dumps.push(dumper.take());
         }
+        for (node, (_, _, status)) in &self.statuses {
+            let is_member = self.members.contains(node);
+            let is_open = |s: &&TransactionsStatus| s.records + s.promises + s.locks + s.parked > 0;
+            let open = status
+                .transactions
+                .iter()
+                .filter(|s| is_member && is_open(s));
+            self.violations.extend(
+                open.map(|s| format!("node{node} still has transactions under way: {s:?}")),
+            );
+        }
         let objections = self.players.iter().filter_map(|player| player.objection());
         self.violations.extend(objections);
         self.phase = Phase::Done;
@@ -673,6 +707,7 @@ fn whole_status(cores: impl Iterator<Item = Option<Status>>) -> Option<Status> {
         whole.ready &= core.ready;
         whole.tree = whole.tree.or(core.tree);
         whole.shards.extend(core.shards);
+        whole.transactions.extend(core.transactions);
     }
     // Which core holds a shard depends on the number of cores.
     whole.shards.sort_by(|a, b| a.name.cmp(&b.name));

@@ -11,8 +11,8 @@ use crate::trace::Trace;
 use base::{CoreId, LaneId, NodeId, Rng};
 use bytes::Bytes;
 use node::{
-    Action, AdminCommand, AdminReply, CallReply, ClientId, CoreConfig, Endpoint, Event, FrontEnd,
-    RequestId, StreamId,
+    Action, AdminCommand, AdminReply, Call, CallReply, ClientId, CoreConfig, Endpoint, Event,
+    FrontEnd, RequestId, StreamId,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -507,6 +507,14 @@ impl World {
         let request = RequestId(self.next_request);
         self.next_request += 1;
         self.deliver(place, Event::Admin { request, command });
+        request
+    }
+
+    /// Calls one core; [`News::Called`] answers, unless the node dies first.
+    pub(crate) fn call(&mut self, place: Place, call: Call) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.deliver(place, Event::Call { request, call });
         request
     }
 

@@ -27,6 +27,7 @@ use base::map::HashMap;
 use base::{CoreAddress, Origin, ShardId};
 use bytes::Bytes;
 use coordination::services as chapter;
+use shard::transaction::Place;
 use shard::{Data, DataUnit, Shard};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +79,13 @@ pub enum CallReply {
         id: TxnId,
         /// How it ended.
         transacted: Transacted,
+    },
+    /// Of `Transact` that cannot be placed: nothing was done, and its id was not used.
+    Misplaced {
+        /// Which condition or operation, if it is one.
+        place: Option<Place>,
+        /// Why, and what to do.
+        words: String,
     },
     /// Nothing was done: this core does not hold the shard. Another core of the node may.
     NotHere {

@@ -180,8 +180,9 @@ fn what_cannot_be_placed_is_refused_in_words() {
         ),
     ];
     for (operations, expected) in cases {
-        match transact(&mut house, 0, transaction("", operations)) {
-            Transacted::Refused { words, .. } => assert!(words.contains(expected), "{words}"),
+        let call = Call::Transact(Box::new(transaction("", operations)));
+        match house.called(0, call) {
+            CallReply::Misplaced { words, .. } => assert!(words.contains(expected), "{words}"),
             other => panic!("{expected}: {other:?}"),
         }
     }

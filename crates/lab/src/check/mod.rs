@@ -12,6 +12,7 @@ mod register;
 mod registers;
 mod replicas;
 mod sessions;
+mod transfers;
 mod watches;
 
 use crate::history::History;
@@ -20,7 +21,7 @@ use crate::history::History;
 pub type Check = fn(&History) -> Vec<String>;
 
 /// Every checker, with its name.
-pub const ALL: [(&str, Check); 19] = [
+pub const ALL: [(&str, Check); 20] = [
     ("registers", registers::check),
     ("log", log::check),
     ("sessions", sessions::check),
@@ -40,6 +41,7 @@ pub const ALL: [(&str, Check); 19] = [
     ("groups", kafka::groups::check),
     ("groups' positions", kafka::positions::check),
     ("locks", locks::check),
+    ("transfers", transfers::check),
 ];
 
 /// Everything that any checker objects to.

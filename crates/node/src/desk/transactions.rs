@@ -110,7 +110,42 @@ pub enum Transacted {
 
 impl Eq for Transacted {}
 
-type Refused = (Option<Place>, String);
+/// Why a transaction cannot be placed. That is no outcome: its id was not used.
+enum Misplaced {
+    /// It cannot be meant like this.
+    Wrong(Option<Place>, String),
+    /// What it is about is not known here now.
+    NotNow(String),
+}
+
+/// The same of one of its conditions or operations.
+enum Fault {
+    Wrong(String),
+    NotNow(&'static str),
+}
+
+impl From<String> for Fault {
+    fn from(words: String) -> Self {
+        Self::Wrong(words)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(words: &str) -> Self {
+        Self::Wrong(words.to_owned())
+    }
+}
+
+impl Fault {
+    fn at(self, place: Place) -> Misplaced {
+        match self {
+            Self::Wrong(words) => Misplaced::Wrong(Some(place), words),
+            Self::NotNow(words) => Misplaced::NotNow(words.to_owned()),
+        }
+    }
+}
+
+const NOT_FORMED: Fault = Fault::NotNow("the cluster is not formed yet; try again");
 
 impl Transaction {
     /// The id it has, or is given.
@@ -137,31 +172,29 @@ impl Transaction {
                 };
                 Ok((first, DataUnit::Transactions(unit)))
             }
-            Err((place, words)) => Err(CallReply::Transacted {
-                id,
-                transacted: Transacted::Refused { place, words },
-            }),
+            Err(Misplaced::Wrong(place, words)) => Err(CallReply::Misplaced { place, words }),
+            Err(Misplaced::NotNow(message)) => Err(CallReply::Refused { message }),
         }
     }
 
-    fn parts(&self, cx: &Context<'_>) -> Result<Vec<Part<Work>>, Refused> {
+    fn parts(&self, cx: &Context<'_>) -> Result<Vec<Part<Work>>, Misplaced> {
         let steps = self.conditions.len() + self.operations.len();
         if steps == 0 || steps > TRANSACTION_STEPS_MAX {
             let words = format!(
                 "a transaction has from 1 to {TRANSACTION_STEPS_MAX} conditions and operations, this one {steps}"
             );
-            return Err((None, words));
+            return Err(Misplaced::Wrong(None, words));
         }
         let mut works: BTreeMap<ShardId, Work> = BTreeMap::new();
         for (at, condition) in (0..).zip(&self.conditions) {
             let placed = place_condition(cx, condition);
-            let (shard, condition) = placed.map_err(|w| (Some(Place::Condition(at)), w))?;
+            let (shard, condition) = placed.map_err(|fault| fault.at(Place::Condition(at)))?;
             let work = works.entry(shard).or_default();
             work.conditions.push((at, condition));
         }
         for (at, operation) in (0..).zip(&self.operations) {
             let placed = place_operation(cx, operation);
-            let (shard, step) = placed.map_err(|w| (Some(Place::Operation(at)), w))?;
+            let (shard, step) = placed.map_err(|fault| fault.at(Place::Operation(at)))?;
             works.entry(shard).or_default().steps.push((at, step));
         }
         let parts: Vec<Part<Work>> = works
@@ -174,12 +207,12 @@ impl Transaction {
 }
 
 /// Several shards only where what is acknowledged is never lost; and none whose disks are nearly full.
-fn check_shards(cx: &Context<'_>, parts: &[Part<Work>]) -> Result<(), Refused> {
+fn check_shards(cx: &Context<'_>, parts: &[Part<Work>]) -> Result<(), Misplaced> {
     for Part { shard, .. } in parts {
         if cx.full.contains(shard) {
             let words =
                 "the disk is nearly full: what adds data is refused; remove something first";
-            return Err((None, words.into()));
+            return Err(Misplaced::NotNow(words.into()));
         }
         let durability = cx.catalog.durability(*shard);
         if parts.len() > 1 && durability != Durability::Always {
@@ -189,7 +222,7 @@ fn check_shards(cx: &Context<'_>, parts: &[Part<Work>]) -> Result<(), Refused> {
                 "a transaction over several shards needs pools that lose nothing that they acknowledged, and pool \
                  {pool} may: use keys of one shard, or set cache.durability = \"always\""
             );
-            return Err((None, words));
+            return Err(Misplaced::Wrong(None, words));
         }
     }
     let bytes: usize = parts
@@ -204,7 +237,7 @@ fn check_shards(cx: &Context<'_>, parts: &[Part<Work>]) -> Result<(), Refused> {
         let words = format!(
             "a transaction may have {TRANSACTION_BYTES_MAX} bytes, this one has {bytes}: divide it"
         );
-        return Err((None, words));
+        return Err(Misplaced::Wrong(None, words));
     }
     Ok(())
 }
@@ -212,7 +245,7 @@ fn check_shards(cx: &Context<'_>, parts: &[Part<Work>]) -> Result<(), Refused> {
 fn place_condition(
     cx: &Context<'_>,
     condition: &Condition,
-) -> Result<(ShardId, parts::Condition), String> {
+) -> Result<(ShardId, parts::Condition), Fault> {
     Ok(match condition {
         Condition::Key { database, key, is } => (
             key_shard(cx, key)?,
@@ -243,7 +276,7 @@ fn place_condition(
     })
 }
 
-fn place_operation(cx: &Context<'_>, operation: &Operation) -> Result<(ShardId, Step), String> {
+fn place_operation(cx: &Context<'_>, operation: &Operation) -> Result<(ShardId, Step), Fault> {
     match operation {
         Operation::Cache { database, words } => {
             let (name, args) = words.split_first().ok_or("a command has a name")?;
@@ -256,7 +289,7 @@ fn place_operation(cx: &Context<'_>, operation: &Operation) -> Result<(ShardId, 
                 args: args.to_vec(),
             };
             if let Err(Reply::Error(words)) = may_join(*database, &command) {
-                return Err(words.into_owned());
+                return Err(words.into_owned().into());
             }
             let mut found = None;
             for key in command.keys() {
@@ -300,35 +333,29 @@ fn place_operation(cx: &Context<'_>, operation: &Operation) -> Result<(ShardId, 
     }
 }
 
-fn key_shard(cx: &Context<'_>, key: &[u8]) -> Result<ShardId, String> {
-    router::key_shard(cx.catalog, key)
-        .ok_or_else(|| "the cluster is not formed yet; try again".into())
+fn key_shard(cx: &Context<'_>, key: &[u8]) -> Result<ShardId, Fault> {
+    router::key_shard(cx.catalog, key).ok_or(NOT_FORMED)
 }
 
-fn find_topic<'a>(cx: &Context<'a>, name: &str) -> Result<&'a Topic, String> {
-    let registry = cx
-        .registry()
-        .ok_or("this core does not hold the registry of topics; use another node")?;
+fn find_topic<'a>(cx: &Context<'a>, name: &str) -> Result<&'a Topic, Fault> {
+    let registry = (cx.registry()).ok_or(Fault::NotNow(
+        "the registry of topics is on another core or node; use that",
+    ))?;
     registry
         .topic(name)
-        .ok_or_else(|| format!("there is no topic {name}: make it first"))
+        .ok_or_else(|| format!("there is no topic {name}: make it first").into())
 }
 
 fn find_partition(
     cx: &Context<'_>,
     topic: &Topic,
     index: u32,
-) -> Result<(ShardId, PartitionId), String> {
+) -> Result<(ShardId, PartitionId), Fault> {
     if index >= topic.partition_count {
         let (name, count) = (&topic.name, topic.partition_count);
-        return Err(format!(
-            "topic {name} has the partitions from 0 to {}",
-            count - 1
-        ));
+        return Err(format!("topic {name} has the partitions from 0 to {}", count - 1).into());
     }
-    let shard = cx
-        .partition_shard(topic, index)
-        .ok_or("the cluster is not formed yet; try again")?;
+    let shard = cx.partition_shard(topic, index).ok_or(NOT_FORMED)?;
     let id = PartitionId {
         topic: topic.id,
         index,
