@@ -13,6 +13,7 @@ mod sessions;
 mod shards;
 mod text;
 mod topics;
+mod transactions;
 mod tree;
 
 use node::Status;
@@ -40,6 +41,8 @@ pub enum Page {
     Topics,
     /// Routes and servers of the gateway.
     Gateway,
+    /// Transactions over chapters.
+    Transactions,
 }
 
 impl Page {
@@ -54,6 +57,7 @@ impl Page {
         Self::Keys,
         Self::Topics,
         Self::Gateway,
+        Self::Transactions,
     ];
 
     /// The page at a URL's path.
@@ -73,6 +77,7 @@ impl Page {
             Self::Keys => "/keys",
             Self::Topics => "/topics",
             Self::Gateway => "/gateway",
+            Self::Transactions => "/transactions",
         }
     }
 
@@ -88,6 +93,7 @@ impl Page {
             Self::Keys => "Keys",
             Self::Topics => "Topics",
             Self::Gateway => "Gateway",
+            Self::Transactions => "Transactions",
         }
     }
 }
@@ -121,6 +127,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Keys => keys::body(view),
         Page::Topics => topics::body(view),
         Page::Gateway => gateway::body(view),
+        Page::Transactions => transactions::body(view),
     };
     layout::page(page, view, &body).into_string()
 }

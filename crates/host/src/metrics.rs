@@ -126,6 +126,7 @@ pub fn render(statuses: &[Status], gateway: Option<&GatewayReport>) -> String {
     if let Some(gateway) = gateway {
         routes(&mut out, gateway);
     }
+    transactions(&mut out, statuses);
     out.0
 }
 
@@ -265,6 +266,47 @@ fn caches(out: &mut Page, statuses: &[Status]) {
         ),
     ] {
         out.gauge(&format!("althing_cache_{name}"), help, value);
+    }
+}
+
+fn transactions(out: &mut Page, statuses: &[Status]) {
+    let all: Vec<_> = statuses.iter().flat_map(|s| &s.transactions).collect();
+    let sum = |field: fn(&node::admin::TransactionsStatus) -> u64| -> u64 {
+        all.iter().map(|shard| field(shard)).sum()
+    };
+    for (name, help, value) in [
+        (
+            "under_way",
+            "Transactions under way whose record is in a shard here.",
+            sum(|s| s.records),
+        ),
+        (
+            "in_doubt",
+            "Transactions promised by a shard here and not decided.",
+            sum(|s| s.promises),
+        ),
+        (
+            "locks",
+            "Keys, partitions and nodes that transactions hold here.",
+            sum(|s| s.locks),
+        ),
+        (
+            "waiting_writes",
+            "Writes that wait for transactions here.",
+            sum(|s| s.parked),
+        ),
+        (
+            "committed",
+            "Transactions committed in shards here since they were made.",
+            sum(|s| s.committed),
+        ),
+        (
+            "refused",
+            "Transactions refused in shards here since they were made.",
+            sum(|s| s.refused),
+        ),
+    ] {
+        out.gauge(&format!("althing_transactions_{name}"), help, value);
     }
 }
 
