@@ -377,7 +377,7 @@ fn clients_kafka(plan: &Plan) -> Result<Tests, String> {
         println!("!!! SKIPPED: clients-kafka: confluent-kafka cannot be installed: {why}");
         return Ok(single("clients-kafka", Verdict::Skipped));
     }
-    let files = ["tests/python/test_kafka.py"];
+    let files = ["tests/python/test_kafka.py", "tests/python/test_txn.py"];
     pytest("clients-kafka", &files, plan.limit(900, 900), &[])
 }
 
