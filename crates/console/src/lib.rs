@@ -47,7 +47,7 @@ pub enum Page {
 
 impl Page {
     /// All, in the order of the navigation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Overview,
         Self::Members,
         Self::Shards,
