@@ -3,6 +3,8 @@
 use crate::View;
 use crate::layout::{plain, table};
 use crate::text::{bytes, count, query_value};
+use coordination::lock::Mode;
+use coordination::lock::tree::{is_lock, queue, waits_for};
 use maud::{Markup, html};
 use node::admin::TreePage;
 
@@ -60,6 +62,14 @@ fn show(node: &TreePage) -> Markup {
         .collect();
     let shown = node.children.len() as u64;
     html! {
+        @if is_lock(&node.children) {
+            @if shown < node.children_count {
+                p.notice { "This is a lock with more contenders than are shown." }
+            } @else {
+                h2 { "Lock · " (count(node.children_count)) }
+                (contenders(node))
+            }
+        }
         div.columns {
             section {
                 h2 {
@@ -93,4 +103,36 @@ fn show(node: &TreePage) -> Markup {
             }
         }
     }
+}
+
+/// Who holds the lock that this node is, and who waits for whom.
+fn contenders(node: &TreePage) -> Markup {
+    let places = queue(&node.children);
+    let rows: Vec<Vec<Markup>> = (0..places.len())
+        .map(|index| {
+            let place = &places[index];
+            let mode = match place.mode {
+                Mode::Exclusive => "exclusive",
+                Mode::Shared => "shared",
+            };
+            let state = match waits_for(&places, index) {
+                None => html! { strong { "holds it" } },
+                Some(before) => html! { "waits for " (before.number) },
+            };
+            let path = link(&child(&node.path, &place.name));
+            vec![
+                html! { (place.number) },
+                plain(mode),
+                state,
+                html! { a href=(path) { (place.name) } },
+            ]
+        })
+        .collect();
+    let heads = [
+        ("Place", true),
+        ("Mode", false),
+        ("State", false),
+        ("Contender", false),
+    ];
+    table(&heads, &rows, "Nobody.")
 }

@@ -209,6 +209,45 @@ fn each_page_shows_what_it_is_for() {
 }
 
 #[test]
+fn node_of_a_lock_shows_who_holds_it_and_who_waits_for_whom() {
+    let names = [
+        "b__lock__0000000012",
+        "a__rlock__0000000011",
+        "c__rlock__0000000010",
+    ];
+    let children = names.map(str::to_owned).to_vec();
+    let lock = TreePage {
+        children_count: children.len() as u64,
+        children,
+        ..node("plain")
+    };
+    let page = |lock: TreePage| {
+        let tree = Ok(lock);
+        let view = View {
+            statuses: &[status("plain")],
+            path: "/locks/a",
+            tree: Some(&tree),
+            keys: None,
+            topics: None,
+        };
+        render(Page::Tree, &view)
+    };
+    let html = page(lock.clone());
+    assert_eq!(html.matches("holds it").count(), 2, "{html}");
+    assert_eq!(html.matches("waits for 11").count(), 1, "{html}");
+    let beyond = TreePage {
+        children_count: 5_000,
+        ..lock.clone()
+    };
+    assert!(page(beyond).contains("more contenders than are shown"));
+    let plain = TreePage {
+        children: vec!["job-0000000001".into()],
+        ..lock
+    };
+    assert!(!page(plain).contains("holds it"));
+}
+
+#[test]
 fn hostile_text_is_escaped_on_every_page() {
     for page in Page::ALL {
         let html = show(page, HOSTILE);

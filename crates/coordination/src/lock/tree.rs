@@ -64,6 +64,16 @@ pub fn queue(children: &[String]) -> Vec<Place> {
     places
 }
 
+/// True when one of these children is named as the contenders of a lock are, by any of [`Names`].
+pub fn is_lock(children: &[String]) -> bool {
+    let kinds = ["__lock__", "__rlock__", "__WRIT__", "__READ__", "-lock-"];
+    children.iter().any(|name| {
+        let kind =
+            place(name).and_then(|place| place.name.get(..name.len() - DIGITS).map(str::to_owned));
+        kind.is_some_and(|kind| kinds.iter().any(|it| kind.ends_with(it)))
+    })
+}
+
 fn place(name: &str) -> Option<Place> {
     let digits = name.len().checked_sub(DIGITS)?;
     let (kind, number) = (name.get(..digits)?, name.get(digits..)?);

@@ -266,6 +266,8 @@ fn contenders_of_other_clients_are_seen_and_what_has_no_number_is_not() {
         (4, Exclusive),
     ];
     assert_eq!(seen, want);
+    assert!(is_lock(&names));
+    assert!(!is_lock(&["job-0000000001".to_owned(), "notes".to_owned()]));
     assert!(Contender::new(LOCK, "id", Shared, Names::CuratorMutex).is_none());
 }
 
