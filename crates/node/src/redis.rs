@@ -504,6 +504,7 @@ impl Redis {
                 database,
                 deadline_us,
                 nothing: None,
+                is_tried: true,
             }))
         } else {
             None

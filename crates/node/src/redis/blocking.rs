@@ -60,6 +60,7 @@ impl Redis {
         };
         let waits = waits.map(|mut waits| {
             waits.nothing = Some(nothing);
+            waits.is_tried = false;
             waits
         });
         // No answer is under way: the token is one that has been given already.
@@ -117,12 +118,19 @@ impl Redis {
     /// A key has something: the first who waits for it is tried; who is being tried already, is again if he
     /// finds nothing.
     pub(super) fn wake(&mut self, cx: &mut Context<'_>, shard: ShardId, key: (u32, Bytes)) {
-        let token = self.first_token.wrapping_add(self.waiting.len() as u64);
-        let Some(blocked) = self.blocked.get_mut(&key) else {
+        let first = self.blocked.get(&key).and_then(|b| b.queue.front());
+        let Some(id) = first.copied() else { return };
+        let Some(begun) = self.attempt(cx, shard, id) else {
             return;
         };
-        let first = blocked.queue.front().copied();
-        let Some(id) = first else { return };
+        if let Some(blocked) = self.blocked.get_mut(&key) {
+            blocked.again = !begun;
+        }
+    }
+
+    /// Tries who waits through the log; false when that is under way already, `None` when it does not wait.
+    fn attempt(&mut self, cx: &mut Context<'_>, shard: ShardId, id: ClientId) -> Option<bool> {
+        let token = self.first_token.wrapping_add(self.waiting.len() as u64);
         let pending = self.clients.get_mut(&id).and_then(Client::blocking);
         let Some(PendingKind::Write {
             token: under,
@@ -131,16 +139,18 @@ impl Redis {
             ..
         }) = pending.map(|pending| &mut pending.kind)
         else {
-            return;
+            return None;
         };
-        blocked.again = waits.nothing.take().is_none();
-        if !blocked.again {
-            (*under, *sent) = (token, false);
-            let (database, body) = (waits.database, Body::One(waits.command.clone()));
-            self.waiting.push_back(Some(id));
-            self.unsent.push(id);
-            self.ask(cx, token, shard, database, body);
+        if waits.nothing.take().is_none() {
+            return Some(false);
         }
+        waits.is_tried = true;
+        (*under, *sent) = (token, false);
+        let (database, body) = (waits.database, Body::One(waits.command.clone()));
+        self.waiting.push_back(Some(id));
+        self.unsent.push(id);
+        self.ask(cx, token, shard, database, body);
+        Some(true)
     }
 
     /// A blocking command was served: it waits no more, and whoever is next may find something left.
@@ -171,7 +181,8 @@ impl Redis {
         }
     }
 
-    /// Ends waits whose time is over, except those that are being tried: their answer comes.
+    /// Ends waits whose time is over, except those that are being tried: their answer comes. Who has only stood
+    /// behind others is tried first: there may be more than these take.
     pub(super) fn end_waits(&mut self, cx: &mut Context<'_>) {
         for (shard, key) in std::mem::take(&mut self.rewake) {
             self.wake(cx, shard, key);
@@ -180,17 +191,23 @@ impl Redis {
         for id in self.blocked.values().flat_map(|blocked| &blocked.queue) {
             let waits = self.clients.get_mut(id).and_then(Client::blocking);
             if let Some(PendingKind::Write {
-                waits: Some(waits), ..
+                shard,
+                waits: Some(waits),
+                ..
             }) = waits.map(|pending| &pending.kind)
                 && waits.nothing.is_some()
                 && (waits.deadline_us).is_some_and(|deadline_us| deadline_us <= cx.now.mono_us)
             {
-                over.push(*id);
+                over.push((*id, *shard, waits.is_tried));
             }
         }
         over.dedup();
-        for id in over {
-            self.give_up(cx, id);
+        for (id, shard, is_tried) in over {
+            if is_tried {
+                self.give_up(cx, id);
+            } else {
+                self.attempt(cx, shard, id);
+            }
         }
     }
 

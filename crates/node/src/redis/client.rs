@@ -165,6 +165,8 @@ pub struct Waits {
     pub deadline_us: Option<u64>,
     /// What is answered when there was nothing; `None` while it is being tried.
     pub nothing: Option<Reply>,
+    /// False while it waits behind others without having been tried.
+    pub is_tried: bool,
 }
 
 impl Client {
