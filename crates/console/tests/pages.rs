@@ -229,6 +229,7 @@ fn node_of_a_lock_shows_who_holds_it_and_who_waits_for_whom() {
             tree: Some(&tree),
             keys: None,
             topics: None,
+            gateway: None,
         };
         render(Page::Tree, &view)
     };
