@@ -83,7 +83,7 @@ fn found(bug: Bug) -> Result<String, String> {
     Err(format!("{bug:?} was not found in {SEEDS_MAX} seeds"))
 }
 
-/// Bugs between shards: they are found in `crates/shard/tests/transactions.rs` and `transactions.rs`.
+/// Bugs between shards: they are found in `crates/shard/tests/transactions.rs`.
 const ELSEWHERE: [Bug; 3] = [
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,

@@ -39,37 +39,3 @@ fn fails(seed: u64) -> Option<String> {
     let failed = !first.is_empty() || answered < 100;
     failed.then(|| format!("seed {seed}: {first:?}"))
 }
-
-#[cfg(debug_assertions)]
-#[test]
-fn planted_bugs_of_transactions_are_found() {
-    use base::planted::{Bug, plant};
-    let bugs = [
-        Bug::CommitBeforeDecision,
-        Bug::ForgetLocksOnSnapshot,
-        Bug::CommitWithoutRecord,
-    ];
-    let missed: Vec<String> = std::thread::scope(|scope| {
-        let workers = bugs.map(|bug| {
-            scope.spawn(move || {
-                plant(Some(bug));
-                let found = (1..=40).find(|seed| fails_alone(*seed));
-                println!("{bug:?}: seed {found:?}");
-                found.is_none().then(|| format!("{bug:?} was not found"))
-            })
-        });
-        let ended = workers.into_iter().map(|w| w.join().expect("a worker"));
-        ended.flatten().collect()
-    });
-    assert!(missed.is_empty(), "{}", missed.join("\n"));
-}
-
-#[cfg(debug_assertions)]
-fn fails_alone(seed: u64) -> bool {
-    let options = Options {
-        seed,
-        workload: Workload::Transactions,
-        ..Options::default()
-    };
-    !run(&options).violations.is_empty()
-}
