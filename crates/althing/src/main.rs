@@ -96,14 +96,29 @@ enum Mode {
     #[command(after_help = lock::EXIT_CODES)]
     Lock(lock::Options),
     /// Simulate what is shipped, under faults, from a seed
-    #[command(subcommand)]
+    #[command(subcommand, after_help = LAB_HELP)]
     Lab(LabMode),
+    /// What an algorithm of the lab does, costs and promises, and when to choose it
+    Explain {
+        /// Its name, as `althing lab list` tells it
+        algorithm: String,
+    },
 }
+
+/// Comparisons that are worth a look.
+const LAB_HELP: &str = "Try:
+  althing lab list
+  althing lab compare centralized lamport ricart-agrawala majority maekawa token-ring
+  althing lab compare bully chang-roberts zab raft --faults crash
+  althing lab compare 2pc 3pc tcc saga-backward --faults crash
+  althing lab compare heartbeat phi-accrual swim --faults death";
 
 #[derive(Subcommand)]
 enum LabMode {
     /// Whole nodes with clients under crashes, partitions, disk faults, pauses and clock steps
     Cluster(lab::ClusterArgs),
+    #[command(flatten)]
+    Algorithm(lab::peers::verbs::Verb),
 }
 
 #[derive(Subcommand)]
@@ -132,6 +147,14 @@ fn main() -> ExitCode {
         Mode::Group(options) => topic::run_group(&options),
         Mode::Lock(options) => lock::run(options),
         Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),
+        Mode::Lab(LabMode::Algorithm(verb)) => match lab::peers::verbs::lab(&verb) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(why) => Err(Failure::Usage(why)),
+        },
+        Mode::Explain { algorithm } => {
+            lab::peers::verbs::explain(&algorithm).map_err(Failure::Usage)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows about sockets, files, threads or clocks.
 
+pub mod algorithm;
 pub mod chunk;
 pub mod codec;
 pub mod frames;

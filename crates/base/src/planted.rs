@@ -66,9 +66,61 @@ pub enum Bug {
     CreateWithoutLooking,
     /// What a lock protects takes changes under older fences than it has seen.
     AdmitOldFence,
+    /// A bug of one of the lab's algorithms.
+    Peer(PeerBug),
 }
 
-/// Every bug, for tests that go through them.
+/// A bug of an algorithm among equals ([`crate::Peer`]).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum PeerBug {
+    /// A coordinator grants a lock that is held.
+    GrantWhileHeld,
+    /// Who wants a lock takes itself for the lock's coordinator.
+    CoordinatorOfOnesOwn,
+    /// Lamport's exclusion enters before it has heard a later time from everybody.
+    EnterUnheard,
+    /// A peer that wants to enter lets others pass that asked later.
+    AnswerRivals,
+    /// A peer that comes back asks with a clock that starts anew.
+    SkipClockSync,
+    /// Half of the votes are taken for a majority.
+    HalfIsMajority,
+    /// A voter does not keep whom its vote was given to.
+    ForgetVote,
+    /// A ring's token is passed on while its holder is inside.
+    PassWhileInside,
+    /// A ring's token that is missed is replaced whoever has it.
+    ReplaceUnasked,
+    /// A ring's coordinator passes the global token on while the local one is under way.
+    PassGlobalEarly,
+    /// A candidate declares itself although a greater one has answered.
+    IgnoreAlive,
+    /// A candidacy smaller than one's own is passed on.
+    ForwardSmaller,
+    /// An election prefers the greater id to the later history.
+    RankByIdFirst,
+    /// A coordinator tells the outcome before it has written it.
+    CommitBeforeLog,
+    /// A prepared participant that hears nothing gives up.
+    AbortWhenUncertain,
+    /// A coordinator does not wait for the acknowledgements of its pre-commit.
+    CommitUnprepared,
+    /// A participant reserves for what was already cancelled.
+    TryAfterCancel,
+    /// A repeated confirmation takes effect again.
+    ConfirmAgain,
+    /// A saga that turns back forgets its first step.
+    SkipCompensation,
+    /// A broker delivers a message whose sender has not confirmed it.
+    DeliverHalf,
+    /// A detector never trusts again whom it once suspected.
+    SuspectForEver,
+    /// A suspicion is not withdrawn when the suspect answers.
+    DeafToRefutation,
+}
+
+/// Every bug of the shipped node, for tests that go through them. Those of the lab's algorithms are
+/// planted one by one, each in the test of its algorithm.
 pub const ALL: [Bug; 30] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
@@ -134,3 +186,9 @@ mod switch {
 #[cfg(debug_assertions)]
 pub use switch::plant;
 pub use switch::planted;
+
+/// True when `bug` of an algorithm among equals is planted on this thread.
+#[inline(always)]
+pub fn misbehaves(bug: PeerBug) -> bool {
+    planted(Bug::Peer(bug))
+}

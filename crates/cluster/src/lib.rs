@@ -1,7 +1,8 @@
 //! The cluster as one node sees it: who is reachable, how far clocks are apart, and which time a leader
-//! writes on its entries. Membership itself is the catalog's; this is only what is heard.
+//! writes on its entries; and, for comparison, the usual failure detectors ([`detection`]). Membership itself is the catalog's; this is only what is heard.
 
 pub mod clock;
+pub mod detection;
 pub mod detector;
 
 pub use clock::{ClockOffsets, StampClock};

@@ -9,9 +9,11 @@
 
 pub mod acl;
 pub mod command;
+pub mod election;
 pub mod leases;
 pub mod lock;
 pub mod machine;
+pub mod mutex;
 pub mod output;
 mod restore;
 pub mod services;

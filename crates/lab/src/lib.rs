@@ -21,6 +21,7 @@ mod inject;
 mod kafka;
 mod locks;
 mod network;
+pub mod peers;
 mod player;
 mod process;
 mod protocol;

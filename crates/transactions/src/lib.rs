@@ -15,8 +15,11 @@
 //! shard's leader: it proposes what [`Output::Tell`] says to the shard named, and now and then what
 //! [`Transactions::due`] gives; all of it may come twice, late, or never.
 //!
+//! [`commit`] is apart from all that: the usual commit protocols among equals, for comparison.
+//!
 //! Reading order: [`unit`] (what may be asked), [`output`], [`machine`], then `locks`, `parked` and `ended`.
 
+pub mod commit;
 mod ended;
 mod locks;
 pub mod machine;

@@ -1,0 +1,208 @@
+//! Raft as the product runs it: the `Group` of `replication`, as one more peer. It stands here and not in
+//! a chapter because it is made of both the engine and the language of elections.
+
+use base::algorithm::{Family, Header, Trouble};
+use base::peer::{Context, Peer, PeerId};
+use base::{NodeId, ReplicaId};
+use coordination::election::{Decision, Request};
+use replication::raft::{
+    Entry, Group, GroupConfig, GroupLog, Membership, Message as RaftMessage, Ready, Replica,
+};
+
+/// A tick of the engine: with its 15 to 30 ticks, election time-outs of 150 to 300 ms.
+const TICK_US: u64 = 10_000;
+
+/// What peers tell each other.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// The engine's own.
+    Raft(Box<RaftMessage>),
+    /// To oneself: what this step wrote is durable.
+    Persisted(u64),
+}
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    term: u64,
+    vote: u64,
+    entries: Vec<Entry>,
+}
+
+/// One replica.
+pub struct Raft {
+    me: PeerId,
+    nodes: usize,
+    state: State,
+    group: Option<Group>,
+    told: Option<(PeerId, u64)>,
+}
+
+impl Raft {
+    fn work(&mut self, cx: &mut Context<'_, Self>) {
+        while let Some(ready) = self.group.as_mut().and_then(Group::poll_ready) {
+            self.ready(cx, ready);
+        }
+        let Some(group) = &self.group else { return };
+        let leader = group
+            .leader()
+            .map(|leader| (leader.0 as PeerId, group.term()));
+        if leader != self.told {
+            self.told = leader;
+            cx.decide(match leader {
+                Some((leader, term)) => Decision::Leader { leader, term },
+                None => Decision::Leaderless,
+            });
+        }
+    }
+
+    fn ready(&mut self, cx: &mut Context<'_, Self>, ready: Ready) {
+        let send = |cx: &mut Context<'_, Self>, message: RaftMessage| {
+            cx.send(message.to as PeerId, Message::Raft(Box::new(message)));
+        };
+        for message in ready.messages {
+            send(cx, message);
+        }
+        if let Some(persist) = ready.persist {
+            if let Some((term, vote, _)) = persist.hard_state {
+                (self.state.term, self.state.vote) = (term, vote);
+            }
+            if let Some(first) = persist.entries.first() {
+                self.state.entries.retain(|entry| entry.index < first.index);
+                self.state.entries.extend(persist.entries);
+            }
+            let me = self.me;
+            cx.persist(self.state.clone(), |then| {
+                for message in persist.messages_after {
+                    send(then, message);
+                }
+                then.send(me, Message::Persisted(persist.number));
+            });
+        }
+        for committed in ready.committed {
+            if let Ok(value) = committed.data.as_ref().try_into() {
+                cx.decide(Decision::Applied {
+                    position: committed.index,
+                    value: u64::from_be_bytes(value),
+                });
+            }
+            if let Some(group) = &mut self.group {
+                group.handle_applied(committed.index);
+            }
+        }
+    }
+}
+
+impl Peer for Raft {
+    type Message = Message;
+    type Timer = ();
+    type State = State;
+    type Request = Request;
+    type Decision = Decision;
+
+    const HEADER: Header = Header {
+        name: "raft",
+        family: Family::Election,
+        title: "Raft",
+        source: "Ongaro, Ousterhout: In Search of an Understandable Consensus Algorithm (USENIX ATC 2014); Ongaro's thesis, section 9.6, for the pre-vote",
+        idea: "Time goes in terms, and everybody has one vote a term. Who hears no leader for a random time asks for votes; a majority elects, if the candidate's log is as late as the voter's. This is the engine that the product runs on.",
+        assumptions: "A majority lives and comes back with its disk; messages may be lost, late, repeated or reordered. Time-outs decide only how soon.",
+        cost: "4(n - 1) messages an election with its pre-vote when nobody else stands; 2(n - 1) a write, and 2(n - 1) every 40 ms as heartbeats.",
+        not_guaranteed: "A leader while no majority hears each other; an old leader that has not noticed yet may still think that it leads, in its older term.",
+        choose_when: "two leaders would do harm: writes of an older term never commit.",
+        avoid_when: "half of the nodes may be gone and somebody must lead nevertheless: use bully, and live with two.",
+        alternatives: &["zab", "bully", "chang-roberts"],
+        survives: &[
+            Trouble::Delay,
+            Trouble::Slow,
+            Trouble::Reorder,
+            Trouble::Duplicate,
+            Trouble::Loss,
+            Trouble::Crash,
+            Trouble::Death,
+            Trouble::Pause,
+            Trouble::Partition,
+            Trouble::OneWay,
+            Trouble::Clock,
+        ],
+    };
+
+    fn new(me: PeerId, nodes: usize) -> Self {
+        Self {
+            me,
+            nodes,
+            state: State::default(),
+            group: None,
+            told: None,
+        }
+    }
+
+    fn handle_start(&mut self, cx: &mut Context<'_, Self>, recovered: Option<State>) {
+        self.state = recovered.unwrap_or_default();
+        let mut membership = Membership::default();
+        membership.conf.voters = (1..=self.nodes as u64).collect();
+        membership.replicas = (1..=self.nodes as u64)
+            .map(|id| {
+                let replica = Replica {
+                    id: ReplicaId(id),
+                    node: NodeId(id),
+                    address: String::new(),
+                };
+                (ReplicaId(id), replica)
+            })
+            .collect();
+        let config = GroupConfig {
+            hibernate_ticks: u32::MAX,
+            ..GroupConfig::default()
+        };
+        // As if one entry of term 1 had been applied and trimmed: the engine needs a membership to start from.
+        let entries = self.state.entries.clone();
+        let term = self.state.term.max(1);
+        let log = GroupLog::new(membership, (1, 1), entries, term, self.state.vote, 0);
+        let id = ReplicaId(self.me as u64);
+        let rng = cx.rng.fork(7);
+        self.group = Some(Group::new(id, config, log, 1, rng));
+        cx.set_timer((), TICK_US);
+        self.work(cx);
+    }
+
+    fn handle_message(&mut self, cx: &mut Context<'_, Self>, _: PeerId, message: Message) {
+        if let Some(group) = &mut self.group {
+            match message {
+                Message::Raft(message) => group.step(*message),
+                Message::Persisted(number) => group.handle_persisted(number),
+            }
+        }
+        self.work(cx);
+    }
+
+    fn handle_timer(&mut self, cx: &mut Context<'_, Self>, (): ()) {
+        if let Some(group) = &mut self.group {
+            group.tick();
+        }
+        cx.set_timer((), TICK_US);
+        self.work(cx);
+    }
+
+    fn handle_request(&mut self, cx: &mut Context<'_, Self>, request: Request) {
+        if let Some(group) = &mut self.group {
+            match request {
+                Request::Suspect => group.campaign(),
+                // Who does not lead refuses.
+                Request::Write(value) => {
+                    group.propose(value.to_be_bytes().to_vec());
+                }
+            }
+        }
+        self.work(cx);
+    }
+
+    fn role(&self) -> &'static str {
+        match &self.group {
+            Some(group) if group.is_leader() => "leader",
+            Some(group) if group.leader().is_some() => "follower",
+            Some(_) => "candidate",
+            None => "",
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Figures and stories of the notes and of the papers, told by the algorithms themselves.
+//!
+//! Counting rule: sends to oneself do not count, sends to dead peers do. Heartbeats are not counted:
+//! where there are any, the algorithm is run without them.
+
+use base::peer::{Peer, PeerId};
+use coordination::election::bully::{Bully, Prefer};
+use coordination::election::ring::ChangRoberts;
+use coordination::election::zab::Zab;
+use coordination::mutex::{
+    centralized::Centralized, lamport::Lamport, maekawa, maekawa::Maekawa, majority::Majority,
+    ricart_agrawala::RicartAgrawala, token_ring::TokenRing,
+};
+use lab::peers::fields::commit::{Commit, Promise};
+use lab::peers::fields::election::Election;
+use lab::peers::fields::mutex::{Mutex, Users};
+use lab::peers::raft::Raft;
+use lab::peers::script::read_script;
+use lab::peers::simulation::{Outcome, Plan, What, run};
+use transactions::commit::three_phase::ThreePhase;
+use transactions::commit::two_phase::TwoPhase;
+
+fn plan(nodes: usize, seed: u64, until_ms: u64, script: &str) -> Plan {
+    let script = read_script(script, nodes).expect("a script");
+    Plan {
+        nodes,
+        seed,
+        script,
+        until_ms,
+        keep: true,
+    }
+}
+
+fn users(who: Vec<PeerId>, entries: u64, think_us: u64) -> Mutex {
+    Mutex::new(Users {
+        who,
+        resources: 1,
+        stay_us: 15_000,
+        think_us,
+        entries,
+        from_us: 10_000,
+    })
+}
+
+/// Messages of `entries` entries of each of `who`.
+fn messages<P>(nodes: usize, who: Vec<PeerId>, entries: u64, think_us: u64) -> Outcome
+where
+    P: Peer<Request = coordination::mutex::Request, Decision = coordination::mutex::Decision>,
+{
+    let plan = plan(nodes, 3, 600_000, "");
+    let outcome = run(
+        &plan,
+        &|me| P::new(me, nodes),
+        users(who.clone(), entries, think_us),
+    );
+    assert_eq!(outcome.unsafe_, Vec::<String>::new());
+    assert_eq!(outcome.figures["entries"], [entries * who.len() as u64]);
+    outcome
+}
+
+#[test]
+fn m03_centralized_three_messages_an_entry() {
+    for nodes in [3, 5, 9] {
+        // The coordinator's own entries cost nothing.
+        let who: Vec<PeerId> = (2..=nodes).collect();
+        let entries = 10 * who.len() as u64;
+        let outcome = messages::<Centralized>(nodes, who, 10, 50_000);
+        assert_eq!(outcome.sent, 3 * entries);
+    }
+    assert_eq!(messages::<Centralized>(5, vec![1], 10, 50_000).sent, 0);
+}
+
+#[test]
+fn m03_distributed_two_n_less_one_messages_an_entry() {
+    for nodes in [2, 3, 5, 9] {
+        let entries = 10 * nodes as u64;
+        let each = nodes as u64 - 1;
+        let ricart = messages::<RicartAgrawala>(nodes, (1..=nodes).collect(), 10, 50_000);
+        assert_eq!(
+            ricart.sent,
+            2 * each * entries,
+            "Ricart-Agrawala of {nodes}"
+        );
+        let lamport = messages::<Lamport>(nodes, (1..=nodes).collect(), 10, 50_000);
+        // The replies to the last requests may be under way when the last has left.
+        assert_eq!(lamport.sent, 3 * each * entries, "Lamport of {nodes}");
+    }
+}
+
+#[test]
+fn m03_voting_three_messages_a_voter_when_alone() {
+    for nodes in [3, 7, 9, 13, 21] {
+        let others = maekawa::quorum(2, nodes).len() as u64 - 1;
+        let alone = messages::<Maekawa>(nodes, vec![2], 10, 50_000);
+        assert_eq!(alone.sent, 3 * others * 10, "Maekawa of {nodes}");
+        let majority = messages::<Majority>(nodes, vec![2], 10, 50_000);
+        let expected = 3 * (nodes as u64 - 1) * 10;
+        assert_eq!(majority.sent, expected, "majority of {nodes}");
+    }
+}
+
+#[test]
+fn m03_token_ring_one_message_an_entry_when_all_want_and_n_when_one_does() {
+    for nodes in [3, 5, 9] {
+        let all = messages::<TokenRing>(nodes, (1..=nodes).collect(), 50, 0);
+        let entries = 50 * nodes as u64;
+        // Before the first wants to enter, the token goes round for nothing, 10 ms long.
+        assert!(
+            (entries..=entries + 12).contains(&all.sent),
+            "{nodes}: {}",
+            all.sent
+        );
+        let one = messages::<TokenRing>(nodes, vec![2], 50, 0);
+        let (each, n) = (one.sent / 50, nodes as u64);
+        assert!(
+            each == n || one.sent <= 50 * n + 12,
+            "{nodes}: {}",
+            one.sent
+        );
+        assert!(one.sent + n >= 50 * n, "{nodes}: {}", one.sent);
+    }
+}
+
+#[test]
+fn m03_token_ring_waits_zero_to_n_less_one_hops() {
+    let nodes = 5;
+    let outcome = messages::<TokenRing>(nodes, vec![2], 200, 60_000);
+    let (mut hops, mut waits) = (None, Vec::new());
+    for shown in &outcome.shown {
+        match &shown.what {
+            What::Asked(text) if text.contains("Acquire") => hops = Some(0),
+            What::Sent(..) => hops = hops.map(|n: usize| n + 1),
+            What::Decided(_) => waits.extend(hops.take()),
+            _ => {}
+        }
+    }
+    assert_eq!(waits.len(), 200);
+    assert_eq!(waits.iter().min(), Some(&0));
+    assert_eq!(waits.iter().max(), Some(&(nodes - 1)));
+}
+
+fn elects<P>(plan: &Plan, make: &dyn Fn(PeerId) -> P) -> Outcome
+where
+    P: Peer<Request = coordination::election::Request, Decision = coordination::election::Decision>,
+{
+    let outcome = run(plan, make, Election::new(false));
+    assert_eq!(outcome.unsafe_, Vec::<String>::new());
+    outcome
+}
+
+/// The last leader that each node told of.
+fn leaders(outcome: &Outcome, nodes: usize) -> Vec<String> {
+    let last = |node| {
+        let mut told = outcome
+            .shown
+            .iter()
+            .rev()
+            .filter(|shown| shown.node == node);
+        told.find_map(|shown| match &shown.what {
+            What::Decided(text) if text.contains("Leader") => Some(text.clone()),
+            _ => None,
+        })
+    };
+    (1..=nodes)
+        .map(|node| last(node).unwrap_or_default())
+        .collect()
+}
+
+#[test]
+fn m04_bully_worst_case_n_squared_less_n_less_one_best_case_n_less_one() {
+    for nodes in [3, 5, 8] {
+        let suspect = |node: usize| {
+            format!(
+                "[[fault]]\nat_ms = 0\nkind = \"crash\"\nnode = {nodes}\n\
+                 [[fault]]\nat_ms = 10\nkind = \"ask\"\nnode = {node}\nrequest = \"suspect\"\n"
+            )
+        };
+        let make = |me| Bully::settled(me, nodes, nodes);
+        let worst = elects(&plan(nodes, 1, 5_000, &suspect(1)), &make);
+        assert_eq!(
+            worst.sent as usize,
+            nodes * nodes - nodes - 1,
+            "worst of {nodes}"
+        );
+        let best = elects(&plan(nodes, 1, 5_000, &suspect(nodes - 1)), &make);
+        assert_eq!(best.sent as usize, nodes - 1, "best of {nodes}");
+    }
+    assert_eq!(5 * 5 - 5 - 1, 19);
+}
+
+#[test]
+fn m04_bully_elects_the_largest_or_the_smallest_that_lives() {
+    let script = "[[fault]]\nat_ms = 0\nkind = \"crash\"\nnode = 5\n\
+                  [[fault]]\nat_ms = 0\nkind = \"crash\"\nnode = 1\n";
+    for (prefer, winner) in [(Prefer::Largest, 4), (Prefer::Smallest, 2)] {
+        let outcome = elects(&plan(5, 1, 5_000, script), &|me| {
+            Bully::preferring(me, 5, prefer)
+        });
+        for node in [2, 3, 4] {
+            let told = &leaders(&outcome, 5)[node - 1];
+            assert!(
+                told.contains(&format!("leader: {winner},")),
+                "{node}: {told}"
+            );
+        }
+    }
+}
+
+#[test]
+fn m04_ring_two_n_less_one_candidacies_at_best_and_the_triangle_at_worst() {
+    for nodes in [3, 5, 8] {
+        let counts = |ring: Vec<PeerId>| {
+            let make = |me| ChangRoberts::on_ring(me, ring.clone(), false);
+            let outcome = elects(&plan(nodes, 1, 5_000, ""), &make);
+            assert!(
+                leaders(&outcome, nodes)
+                    .iter()
+                    .all(|l| l.contains(&format!("leader: {nodes},")))
+            );
+            outcome.kinds["Word"] as usize - nodes
+        };
+        assert_eq!(counts((1..=nodes).collect()), 2 * nodes - 1);
+        assert_eq!(counts((1..=nodes).rev().collect()), nodes * (nodes + 1) / 2);
+    }
+}
+
+#[test]
+fn m04_zab_started_together_three_leads() {
+    let outcome = elects(&plan(3, 1, 5_000, ""), &|me| Zab::new(me, 3));
+    let votes: Vec<(PeerId, &str)> = (outcome.shown.iter())
+        .filter_map(|shown| match &shown.what {
+            What::Sent(_, _, text) if text.starts_with("Vote") && text.contains("Looking") => {
+                Some((shown.node, text.as_str()))
+            }
+            _ => None,
+        })
+        .collect();
+    // In the first round each votes for itself, 2 messages each.
+    for (i, (node, vote)) in votes[..6].iter().enumerate() {
+        assert_eq!(*node, i / 2 + 1);
+        assert!(
+            vote.contains(&format!("zxid: (0, 0), server: {node} }}")),
+            "{vote}"
+        );
+    }
+    // Then 1 and 2 vote for 3, and nobody else changes its vote.
+    for node in [1, 2] {
+        let last = votes
+            .iter()
+            .rev()
+            .find(|(n, _)| *n == node)
+            .expect("a vote");
+        assert!(last.1.contains("server: 3"), "{}", last.1);
+    }
+    assert!(
+        votes
+            .iter()
+            .filter(|(n, _)| *n == 3)
+            .all(|(_, v)| v.contains("server: 3"))
+    );
+    let expected = "Leader { leader: 3, term: 1 }";
+    assert_eq!(leaders(&outcome, 3), [expected; 3]);
+}
+
+#[test]
+fn m04_zab_started_one_by_one_two_leads() {
+    let script = "[[fault]]\nat_ms = 0\nkind = \"crash\"\nnode = 2\n\
+                  [[fault]]\nat_ms = 0\nkind = \"crash\"\nnode = 3\n\
+                  [[fault]]\nat_ms = 1000\nkind = \"restart\"\nnode = 2\n\
+                  [[fault]]\nat_ms = 3000\nkind = \"restart\"\nnode = 3\n";
+    let outcome = elects(&plan(3, 1, 9_000, script), &|me| Zab::new(me, 3));
+    assert_eq!(leaders(&outcome, 3), ["Leader { leader: 2, term: 1 }"; 3]);
+}
+
+#[test]
+fn m04_zab_observer_follows_and_does_not_vote() {
+    // With two of three voters dead, the observer makes no majority.
+    let script = "[[fault]]\nat_ms = 2000\nkind = \"crash\"\nnode = 1\n\
+                  [[fault]]\nat_ms = 2000\nkind = \"crash\"\nnode = 2\n";
+    let outcome = elects(&plan(4, 1, 9_000, script), &|me| Zab::new(me, 4));
+    let early = |node: PeerId| {
+        (outcome.shown.iter()).any(|s| {
+            s.node == node
+                && s.at_us < 2_000_000
+                && matches!(&s.what, What::Decided(t) if t.contains("leader: 3"))
+        })
+    };
+    assert!((1..=4).all(early));
+    assert_eq!(leaders(&outcome, 4)[2..], ["Leaderless"; 2]);
+}
+
+/// Five nodes, 4 leads; the network splits into {1, 2, 3} and {4, 5}. What 4 takes on its side is never
+/// committed, what 1 takes on the other is; on healing 4 steps down, and 4 and 5 drop the one for the other.
+#[test]
+fn m04_raft_split_brain_heals_to_the_majority() {
+    let script = "[[fault]]\nat_ms = 5\nkind = \"ask\"\nnode = 4\nrequest = \"suspect\"\n\
+         [[fault]]\nat_ms = 1000\nuntil_ms = 4000\nkind = \"partition\"\nsides = [[1, 2, 3], [4, 5]]\n\
+         [[fault]]\nat_ms = 1010\nkind = \"ask\"\nnode = 4\nrequest = \"write 8\"\n\
+         [[fault]]\nat_ms = 3000\nkind = \"ask\"\nnode = 1\nrequest = \"write 5\"\n";
+    let mut told = 0;
+    for seed in 1..=40 {
+        let outcome = elects(&plan(5, seed, 9_000, script), &|me| Raft::new(me, 5));
+        let before = |node: PeerId, at_us: u64| {
+            let mut shown = outcome
+                .shown
+                .iter()
+                .rev()
+                .filter(|s| s.node == node && s.at_us < at_us);
+            shown.find_map(|s| match &s.what {
+                What::Decided(text) if text.contains("Leader {") => Some(text.clone()),
+                _ => None,
+            })
+        };
+        // The majority elects whom it will: the story is that of node 1.
+        let old = before(4, 1_000_000).expect("a leader");
+        let new = before(1, 3_000_000).expect("a leader");
+        if !old.contains("leader: 4,") || !new.contains("leader: 1,") {
+            continue;
+        }
+        told += 1;
+        let term = |text: &str| text.rsplit(' ').nth(1).and_then(|t| t.parse::<u64>().ok());
+        assert!(term(&new) > term(&old), "{new} {old}");
+        for node in 1..=5 {
+            let applied: Vec<&str> = (outcome.shown.iter().filter(|s| s.node == node))
+                .filter_map(|s| match &s.what {
+                    What::Decided(text) if text.contains("Applied") => Some(text.as_str()),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(applied.len(), 1, "node {node}: {applied:?}");
+            assert!(applied[0].contains("value: 5"), "node {node}: {applied:?}");
+        }
+        let last = leaders(&outcome, 5);
+        assert!(
+            last[3].contains("leader: 1,") && last[4] == last[3],
+            "{last:?}"
+        );
+    }
+    assert!(told > 0, "node 1 led the majority in none of 40 seeds");
+}
+
+fn one_transaction<P>(nodes: usize, script: &str, until_ms: u64) -> Outcome
+where
+    P: Peer<Request = transactions::commit::Request, Decision = transactions::commit::Decision>,
+{
+    let plan = plan(nodes, 1, until_ms, script);
+    let field = Commit::agreeable(Promise::Atomic, 1);
+    run(&plan, &|me| P::new(me, nodes), field)
+}
+
+fn decisions(outcome: &Outcome, word: &str) -> usize {
+    (outcome.shown.iter())
+        .filter(|s| matches!(&s.what, What::Decided(text) if text.starts_with(word)))
+        .count()
+}
+
+#[test]
+fn m06_two_phase_three_n_messages_and_three_phase_five_n() {
+    for participants in [1, 4, 10] {
+        let n = participants as u64;
+        let two = one_transaction::<TwoPhase>(participants + 1, "", 10_000);
+        assert_eq!((two.sent, two.kinds["Ack"]), (4 * n, n));
+        assert_eq!(decisions(&two, "Committed"), participants + 1);
+        let three = one_transaction::<ThreePhase>(participants + 1, "", 10_000);
+        assert_eq!(three.sent, 5 * n);
+        assert_eq!(decisions(&three, "Committed"), participants + 1);
+    }
+}
+
+/// The word to commit reaches five of ten participants; then the coordinator dies.
+const DIES_HALFWAY: &str = "[[fault]]\nat_ms = 408\nuntil_ms = 2000\nkind = \"one-way\"\nfrom = [1]\nto = [7, 8, 9, 10, 11]\n\
+    [[fault]]\nat_ms = 430\nkind = \"crash\"\nnode = 1\n\
+    [[fault]]\nat_ms = 3000\nkind = \"restart\"\nnode = 1\n";
+
+#[test]
+fn m06_two_phase_coordinator_dies_after_five_commits_the_others_wait_and_end_the_same() {
+    let outcome = one_transaction::<TwoPhase>(11, DIES_HALFWAY, 14_000);
+    let early = |node: PeerId| {
+        (outcome.shown.iter()).any(|s| {
+            s.node == node
+                && s.at_us < 3_000_000
+                && matches!(&s.what, What::Decided(t) if t.starts_with("Committed"))
+        })
+    };
+    assert!((2..=6).all(early) && !(7..=11).any(early));
+    assert_eq!(decisions(&outcome, "Committed"), 11);
+    assert!(
+        outcome.unsafe_.is_empty() && outcome.stalled.is_empty(),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn m06_three_phase_coordinator_dies_the_others_end_without_it() {
+    let outcome = one_transaction::<ThreePhase>(11, DIES_HALFWAY, 14_000);
+    let early = |node: PeerId| {
+        (outcome.shown.iter()).any(|s| {
+            s.node == node
+                && s.at_us < 3_000_000
+                && matches!(&s.what, What::Decided(t) if t.starts_with("Committed"))
+        })
+    };
+    assert!((2..=11).all(early), "{:?}", outcome.stalled);
+    assert!(outcome.unsafe_.is_empty() && outcome.stalled.is_empty());
+}
+
+/// The same, and the network splits between those who know of the agreement and those who do not.
+#[test]
+fn m06_three_phase_partition_mixed_outcome() {
+    let script = format!(
+        "{DIES_HALFWAY}[[fault]]\nat_ms = 430\nuntil_ms = 6000\nkind = \"partition\"\nsides = [[2, 3, 4, 5, 6], [7, 8, 9, 10, 11]]\n"
+    );
+    let outcome = one_transaction::<ThreePhase>(11, &script, 16_000);
+    let ended = |node: PeerId, word: &str| {
+        (outcome.shown.iter()).any(|s| {
+            s.node == node
+                && s.at_us < 6_000_000
+                && matches!(&s.what, What::Decided(t) if t.starts_with(word))
+        })
+    };
+    assert!((2..=6).all(|node| ended(node, "Committed")));
+    assert!((7..=11).all(|node| ended(node, "Aborted")));
+    assert!(!outcome.unsafe_.is_empty());
+    let calm = one_transaction::<TwoPhase>(11, &script, 16_000);
+    assert!(
+        calm.unsafe_.is_empty() && calm.stalled.is_empty(),
+        "2PC waits instead"
+    );
+}
+
+#[test]
+fn one_more_fault_does_not_reshuffle_the_rest() {
+    let with = |script: &str| {
+        let outcome = run(
+            &plan(5, 9, 10_000, script),
+            &|me| RicartAgrawala::new(me, 5),
+            users((1..=5).collect(), 1_000, 50_000),
+        );
+        let early = outcome
+            .shown
+            .into_iter()
+            .take_while(|s| s.at_us < 5_000_000);
+        early.collect::<Vec<_>>()
+    };
+    let late = "[[fault]]\nat_ms = 5000\nuntil_ms = 6000\nkind = \"loss\"\npercent = 50\n";
+    assert_eq!(with(""), with(late));
+}

@@ -1,0 +1,225 @@
+//! Every algorithm keeps its promise under what it says it survives; every planted bug is found, and the
+//! same run passes without it; small groups are searched whole.
+
+use base::planted::PeerBug;
+use lab::peers::fields::GRACE_US;
+use lab::peers::registry::{all, find};
+use lab::peers::script::{Fault, Planned, Script};
+use lab::peers::search::Bounds;
+use lab::peers::simulation::{Outcome, Plan};
+use lab::peers::troubles;
+
+/// Of the 2,000 that `althing lab check` runs.
+const SEEDS: u64 = 40;
+
+fn run(name: &str, faults: &str, nodes: usize, seed: u64) -> Outcome {
+    let algorithm = find(name).expect("an algorithm");
+    let script = match faults {
+        "restarts" => restarts(nodes, seed),
+        "cut off, then dead" => cut_off_then_dead(nodes, seed),
+        _ => troubles::parse(faults, algorithm.header.survives, nodes, seed)
+            .expect("names of faults"),
+    };
+    let until_ms = 10_000.max(script.end_ms() + GRACE_US / 1000 + 2_000);
+    (algorithm.run)(&Plan {
+        nodes,
+        seed,
+        script,
+        until_ms,
+        keep: false,
+    })
+}
+
+fn script(faults: impl IntoIterator<Item = (u64, Option<u64>, Fault)>) -> Script {
+    let planned = faults.into_iter().map(|(at_ms, until_ms, fault)| Planned {
+        at_ms,
+        until_ms,
+        fault,
+    });
+    Script {
+        faults: planned.collect(),
+    }
+}
+
+/// One after the other dies and is back at once.
+fn restarts(nodes: usize, seed: u64) -> Script {
+    script((0..40).flat_map(|i| {
+        let node = (i as usize + seed as usize) % nodes + 1;
+        let at_ms = 500 + i * 130 + seed % 97;
+        let back_ms = at_ms + 1 + seed % 5;
+        [
+            (at_ms, None, Fault::Crash { node }),
+            (back_ms, None, Fault::Restart { node }),
+        ]
+    }))
+}
+
+/// The first transaction's coordinator is not heard by some any more, and dies some milliseconds later.
+fn cut_off_then_dead(nodes: usize, seed: u64) -> Script {
+    let to = (2 + seed as usize % 2..=nodes).collect();
+    script([
+        (406, Some(2_000), Fault::OneWay { from: vec![1], to }),
+        (407 + seed % 12, None, Fault::Crash { node: 1 }),
+        (3_000, None, Fault::Restart { node: 1 }),
+    ])
+}
+
+fn wrong(outcome: &Outcome) -> Option<&String> {
+    outcome.unsafe_.first().or(outcome.stalled.first())
+}
+
+#[test]
+fn algorithms_keep_their_promises_under_what_they_survive() {
+    let names: Vec<&str> = all()
+        .iter()
+        .map(|algorithm| algorithm.header.name)
+        .collect();
+    let mut failures = Vec::new();
+    for name in names {
+        for seed in 1..=SEEDS {
+            let nodes = 3 + (seed % 4) as usize;
+            if let Some(why) = wrong(&run(name, "survived", nodes, seed)) {
+                failures.push(format!(
+                    "{why}\n  althing lab run {name} --nodes {nodes} --seed {seed} --faults survived"
+                ));
+                break;
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn run_of_a_seed_repeats_exactly() {
+    for algorithm in all() {
+        let name = algorithm.header.name;
+        let (a, b) = (run(name, "survived", 5, 7), run(name, "survived", 5, 7));
+        assert_eq!(
+            (a.hash, a.sent, a.steps),
+            (b.hash, b.sent, b.steps),
+            "{name}"
+        );
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn planted_bugs_of_algorithms_are_found() {
+    use base::planted::{Bug, plant};
+    const SEEDS_MAX: u64 = 400;
+    let bugs: &[(PeerBug, &str, &str)] = &[
+        (PeerBug::GrantWhileHeld, "centralized", "none"),
+        (PeerBug::CoordinatorOfOnesOwn, "hashed-coordinators", "none"),
+        (PeerBug::EnterUnheard, "lamport", "none"),
+        (PeerBug::AnswerRivals, "ricart-agrawala", "none"),
+        (
+            PeerBug::SkipClockSync,
+            "ricart-agrawala-detecting",
+            "restarts",
+        ),
+        (PeerBug::HalfIsMajority, "majority", "partition"),
+        (PeerBug::ForgetVote, "majority", "restarts"),
+        (PeerBug::ForgetVote, "maekawa", "restarts"),
+        (PeerBug::PassWhileInside, "token-ring", "none"),
+        (PeerBug::PassWhileInside, "weighted-token-ring", "none"),
+        (PeerBug::ReplaceUnasked, "regenerating-token-ring", "crash"),
+        (PeerBug::PassGlobalEarly, "two-level-token-ring", "none"),
+        (PeerBug::IgnoreAlive, "bully", "crash"),
+        (PeerBug::ForwardSmaller, "chang-roberts", "none"),
+        (PeerBug::RankByIdFirst, "zab", "crash,partition"),
+        (PeerBug::CommitBeforeLog, "2pc", "cut off, then dead"),
+        (PeerBug::AbortWhenUncertain, "2pc", "loss"),
+        (PeerBug::CommitUnprepared, "3pc", "cut off, then dead"),
+        (PeerBug::TryAfterCancel, "tcc", "loss,duplicate,reorder"),
+        (PeerBug::ConfirmAgain, "tcc", "duplicate"),
+        (PeerBug::SkipCompensation, "saga-backward", "none"),
+        (PeerBug::DeliverHalf, "reliable-message", "none"),
+        (PeerBug::SuspectForEver, "heartbeat", "crash"),
+        (PeerBug::SuspectForEver, "phi-accrual", "crash"),
+        (PeerBug::DeafToRefutation, "swim", "crash"),
+    ];
+    let mut missed = Vec::new();
+    for (bug, name, faults) in bugs {
+        // Two sets of voters shall meet in one peer only.
+        let nodes = if *bug == PeerBug::ForgetVote { 3 } else { 4 };
+        let found = (1..=SEEDS_MAX).find_map(|seed| {
+            plant(Some(Bug::Peer(*bug)));
+            let with = run(name, faults, nodes, seed);
+            plant(None);
+            wrong(&with).cloned().map(|why| (seed, why))
+        });
+        match found {
+            None => missed.push(format!("{bug:?} of {name} was not found")),
+            Some((seed, why)) => {
+                println!("{bug:?} of {name}: seed {seed}: {why}");
+                if let Some(why) = wrong(&run(name, faults, nodes, seed)) {
+                    missed.push(format!(
+                        "{name} fails without {bug:?} too, seed {seed}: {why}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+fn bounds(nodes: usize, crashes: u8, losses: u8, timers: u8) -> Bounds {
+    Bounds {
+        nodes,
+        losses,
+        crashes,
+        timers,
+        fifo: true,
+        states: 60_000,
+    }
+}
+
+#[test]
+fn small_groups_searched_hold_in_every_order_of_events() {
+    for (name, bounds, whole) in [
+        ("centralized", bounds(3, 0, 0, 0), true),
+        ("centralized", bounds(2, 1, 1, 1), false),
+        ("lamport", bounds(2, 0, 0, 0), true),
+        ("lamport", bounds(3, 0, 0, 0), false),
+        ("ricart-agrawala", bounds(3, 0, 0, 0), true),
+        ("majority", bounds(3, 0, 0, 0), false),
+        ("maekawa", bounds(3, 0, 0, 0), false),
+        ("2pc", bounds(3, 1, 0, 1), true),
+        ("2pc", bounds(3, 1, 1, 1), false),
+        ("tcc", bounds(3, 1, 0, 0), false),
+        ("bully", bounds(2, 1, 0, 1), false),
+        ("chang-roberts", bounds(3, 0, 0, 0), false),
+    ] {
+        let search = find(name)
+            .expect("an algorithm")
+            .search
+            .expect("can be searched");
+        let finding = search(&bounds);
+        assert!(
+            finding.violation.is_none(),
+            "{name}: {:?}",
+            finding.violation
+        );
+        assert!(finding.whole || !whole, "{name}: {} states", finding.states);
+    }
+}
+
+/// What the headers say is not promised, found by the search: the path is the shortest there is.
+#[test]
+fn search_finds_the_shortest_path_to_what_is_not_promised() {
+    let search = |name: &str, bounds: &Bounds| {
+        let search = find(name)
+            .expect("an algorithm")
+            .search
+            .expect("can be searched");
+        search(bounds).violation.expect(name)
+    };
+    // Messages that overtake each other let two in.
+    let unordered = Bounds {
+        fifo: false,
+        ..bounds(3, 0, 0, 0)
+    };
+    let (wrong, path) = search("lamport", &unordered);
+    assert!(wrong.contains("enters while node 1 is inside"), "{wrong}");
+    assert_eq!(path.len(), 7, "{path:#?}");
+}
