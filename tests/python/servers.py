@@ -49,6 +49,7 @@ class Server:
         self.console_address = f"127.0.0.1:{self.third_port}"
         self.redis_address = f"127.0.0.1:{free_port()}"
         self.kafka_address = f"127.0.0.1:{free_port()}"
+        self.dns_port = free_port()
         self.process = None
         self.stopped = False
 
@@ -116,6 +117,7 @@ class Althing(Server):
         super().__init__(number, directory)
         self.redis = options.pop("redis", False)
         self.kafka = options.pop("kafka", False)
+        self.dns = options.pop("dns", False)
         self.options = options
         self.members = []
 
@@ -136,6 +138,7 @@ class Althing(Server):
         ]
         lines.append(f'redis = "{self.redis_address if self.redis else "off"}"')
         lines.append(f'kafka = "{self.kafka_address if self.kafka else "off"}"')
+        lines.append(f'dns = "{f"127.0.0.1:{self.dns_port}" if self.dns else "off"}"')
         (self.directory / "althing.toml").write_text("\n".join(lines) + "\n")
 
     def command(self):

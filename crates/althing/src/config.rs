@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Every key, as it is written with dots; also the names that a typo is compared with, and the
 /// environment variables (`listen.peers` is `ALTHING_LISTEN_PEERS`).
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 32] = [
     "data",
     "advertise",
     "initial_members",
@@ -31,6 +31,7 @@ const KEYS: [&str; 31] = [
     "listen.console",
     "listen.gateway",
     "gateway.routes",
+    "listen.dns",
     "zookeeper.superuser_digest",
     "zookeeper.data_bytes_max",
     "zookeeper.session_timeout_ms",
@@ -94,7 +95,7 @@ fn one() -> u16 {
     1
 }
 
-/// Addresses; those of front ends and `console` may be `"off"`.
+/// Addresses; those of front ends, `console` and `dns` may be `"off"`.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Listen {
@@ -104,6 +105,7 @@ struct Listen {
     peers: Option<String>,
     console: Option<String>,
     gateway: Option<String>,
+    dns: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -205,6 +207,7 @@ pub fn check(file: &Path) -> Outcome {
         }
         None => println!("  gateway            off"),
     }
+    println!("  DNS                {}", shown(config.dns));
     println!("  data               {}", config.data.display());
     if config.initial_members.is_empty() {
         println!("  members            none: the node waits for `althing cluster join`");
@@ -404,6 +407,7 @@ fn build(file: File) -> Result<HostConfig, String> {
         clients,
         peers: address("peers", &file.listen.peers, 7401)?,
         console: or_off("console", &file.listen.console, 7400)?,
+        dns: or_off("dns", &file.listen.dns, 8600)?,
         advertise: file.advertise,
         initial_members: file.initial_members,
         cores: file.cores,

@@ -24,6 +24,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 const CONSOLE_PORT: u16 = 7400;
+const DNS_PORT: u16 = 8600;
 const PEERS_PORT: u16 = 7401;
 /// Node k listens this much above node k − 1.
 const NODE_STEP: u16 = 10;
@@ -75,6 +76,7 @@ struct Ports {
     console: u16,
     /// Where the gateway is served, if it is.
     gateway: Option<u16>,
+    dns: u16,
 }
 
 impl Ports {
@@ -96,6 +98,7 @@ impl Ports {
             peers: port(PEERS_PORT)?,
             console: port(CONSOLE_PORT)?,
             gateway: gateway.then(|| port(config::GATEWAY_PORT)).transpose()?,
+            dns: port(DNS_PORT)?,
         })
     }
 
@@ -217,6 +220,7 @@ fn check_ports(ports: &[Ports]) -> Outcome {
         let others = [
             (loopback(node.peers), "other nodes".to_owned()),
             (loopback(node.console), "the console".to_owned()),
+            (loopback(node.dns), "DNS".to_owned()),
         ];
         let gateway = (node.gateway).map(|port| (loopback(port), "the gateway".to_owned()));
         for (address, what) in clients.chain(others).chain(gateway) {
@@ -240,6 +244,7 @@ fn run_one(options: &Options, ports: &Ports, memory: &Memory) -> Outcome {
         clients: ports.listeners().collect(),
         peers,
         console: Some(loopback(ports.console)),
+        dns: Some(loopback(ports.dns)),
         initial_members: vec![peers.to_string()],
         gateway: (ports.gateway.zip(options.gateway.clone())).map(|(port, routes)| GatewayConfig {
             address: loopback(port),
@@ -317,6 +322,7 @@ impl Banner {
         }
         let consoles = list(&|p| p.console, "http://", "/", "  ");
         lines.push(("Console".into(), consoles));
+        lines.push(("DNS".into(), list(&|p| p.dns, "", "", ",")));
         let peers = list(&|p| p.peers, "", "", ",");
         lines.push(("Between nodes".into(), peers));
         let data = format!("{} (kept between runs)", self.data.display());
@@ -462,6 +468,7 @@ fn node_config(
             .map_err(|error| failed(format!("cannot resolve {}: {error}", routes.display())))?;
         gateway.insert("routes", routes);
     }
+    listen.insert("dns", loopback(own.dns).to_string());
     toml::to_string(&File {
         data,
         initial_members: all.iter().map(members).collect(),
@@ -640,22 +647,23 @@ mod tests {
     #[test]
     fn node_k_listens_ten_above_the_one_before() {
         const FRONTS: [FrontEnd; 1] = [FrontEnd::Zookeeper];
-        let ports = |zookeeper, peers, console| Ports {
+        let ports = |zookeeper, peers, console, dns| Ports {
             clients: BTreeMap::from([(FrontEnd::Zookeeper, zookeeper)]),
             peers,
             console,
+            dns,
             gateway: None,
         };
         assert_eq!(
             Ports::of(1, 0, &FRONTS, false).unwrap(),
-            ports(2181, 7401, 7400)
+            ports(2181, 7401, 7400, 8600)
         );
         assert_eq!(
             Ports::of(3, 100, &FRONTS, false).unwrap(),
-            ports(2301, 7521, 7520)
+            ports(2301, 7521, 7520, 8720)
         );
-        assert!(Ports::of(1, 58_134, &FRONTS, false).is_ok());
-        for (node, offset) in [(1, 58_135), (2, 58_125), (9, 65_535)] {
+        assert!(Ports::of(1, 56_935, &FRONTS, false).is_ok());
+        for (node, offset) in [(1, 56_936), (2, 56_926), (9, 65_535)] {
             assert!(
                 matches!(Ports::of(node, offset, &FRONTS, false), Err(Failure::Usage(text)) if text.contains("--port-offset"))
             );
@@ -668,12 +676,12 @@ mod tests {
             .flat_map(|node| {
                 let ports = Ports::of(node, 0, &FrontEnd::ALL, false).unwrap();
                 let clients = ports.clients.into_values();
-                clients.chain([ports.peers, ports.console])
+                clients.chain([ports.peers, ports.console, ports.dns])
             })
             .collect();
         all.sort_unstable();
         all.dedup();
-        let listeners = FrontEnd::ALL.len() + 2;
+        let listeners = FrontEnd::ALL.len() + 3;
         assert_eq!(all.len(), usize::from(NODES_MAX) * listeners);
     }
 
@@ -708,6 +716,7 @@ mod tests {
             peers: 0,
             console: 0,
             gateway: None,
+            dns: 0,
         };
         match check_ports(&[ports]) {
             Err(Failure::Failed(text)) => {

@@ -7,6 +7,7 @@ mod gateway;
 mod http;
 mod lock;
 mod redis;
+mod service;
 mod signals;
 mod table;
 mod topic;
@@ -84,6 +85,8 @@ enum Mode {
     Gateway(gateway::Mode),
     /// Send routes to their fallbacks on all nodes, or back
     Switch(gateway::SwitchOptions),
+    /// Services: list, register, deregister, watch
+    Service(service::Options),
     /// Read and write the tree as a ZooKeeper client
     Tree(tree::Options),
     /// Do several things to the cache, topics and the tree, all or none of them
@@ -141,6 +144,7 @@ fn main() -> ExitCode {
         Mode::Cluster(options) => cluster::run(&options),
         Mode::Gateway(mode) => gateway::run(&mode),
         Mode::Switch(options) => gateway::switch(&options),
+        Mode::Service(options) => service::run(&options),
         Mode::Tree(options) => tree::run(options),
         Mode::Txn(options) => txn::run(&options),
         Mode::Topic(options) => topic::run_topic(&options),

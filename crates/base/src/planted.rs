@@ -66,6 +66,10 @@ pub enum Bug {
     CreateWithoutLooking,
     /// What a lock protects takes changes under older fences than it has seen.
     AdmitOldFence,
+    /// A check that was told in time expires all the same.
+    ExpireToldCheck,
+    /// Who waits for a change of a service is not woken by what its checks say.
+    SleepThroughChecks,
     /// A bug of one of the lab's algorithms.
     Peer(PeerBug),
 }
@@ -121,7 +125,7 @@ pub enum PeerBug {
 
 /// Every bug of the shipped node, for tests that go through them. Those of the lab's algorithms are
 /// planted one by one, each in the test of its algorithm.
-pub const ALL: [Bug; 30] = [
+pub const ALL: [Bug; 32] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,
@@ -152,6 +156,8 @@ pub const ALL: [Bug; 30] = [
     Bug::WriterIgnoresWriters,
     Bug::CreateWithoutLooking,
     Bug::AdmitOldFence,
+    Bug::ExpireToldCheck,
+    Bug::SleepThroughChecks,
 ];
 
 #[cfg(debug_assertions)]

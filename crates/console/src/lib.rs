@@ -9,6 +9,7 @@ mod keys;
 mod layout;
 mod members;
 mod overview;
+mod services;
 mod sessions;
 mod shards;
 mod text;
@@ -31,6 +32,8 @@ pub enum Page {
     Shards,
     /// Sessions and watches.
     Sessions,
+    /// Services and their checks.
+    Services,
     /// The tree, a node at a time.
     Tree,
     /// The cache.
@@ -47,11 +50,12 @@ pub enum Page {
 
 impl Page {
     /// All, in the order of the navigation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Overview,
         Self::Members,
         Self::Shards,
         Self::Sessions,
+        Self::Services,
         Self::Tree,
         Self::Cache,
         Self::Keys,
@@ -72,6 +76,7 @@ impl Page {
             Self::Members => "/members",
             Self::Shards => "/shards",
             Self::Sessions => "/sessions",
+            Self::Services => "/services",
             Self::Tree => "/tree",
             Self::Cache => "/cache",
             Self::Keys => "/keys",
@@ -88,6 +93,7 @@ impl Page {
             Self::Members => "Members",
             Self::Shards => "Shards",
             Self::Sessions => "Sessions",
+            Self::Services => "Services",
             Self::Tree => "Tree",
             Self::Cache => "Cache",
             Self::Keys => "Keys",
@@ -122,6 +128,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Members => members::body(view),
         Page::Shards => shards::body(view),
         Page::Sessions => sessions::body(view),
+        Page::Services => services::body(view),
         Page::Tree => tree::body(view),
         Page::Cache => cache::body(view),
         Page::Keys => keys::body(view),

@@ -3,8 +3,9 @@
 use console::{Page, View, render};
 use node::Status;
 use node::admin::{
-    CacheStatus, GroupRow, KeyRow, KeysPage, MemberRow, MemberStatus, PartitionRow, PoolStatus,
-    PositionRow, ShardStatus, TopicRow, TopicsPage, TopicsStatus, TreePage, TreeStatus,
+    CacheStatus, GroupRow, InstanceRow, KeyRow, KeysPage, MemberRow, MemberStatus, PartitionRow,
+    PoolStatus, PositionRow, ServicesStatus, ShardStatus, TopicRow, TopicsPage, TopicsStatus,
+    TreePage, TreeStatus,
 };
 
 const HOSTILE: &str = "<script>alert('x')</script>\"&";
@@ -41,6 +42,19 @@ fn status(text: &str) -> Status {
             sessions: 10_000,
             session_list: vec![(text.into(), 30_000, "00000000000000a1".into(), 3)],
             ..TreeStatus::default()
+        }),
+        services: Some(ServicesStatus {
+            instances: 4_321,
+            list: vec![InstanceRow {
+                service: text.into(),
+                id: "web-1".into(),
+                status: "critical".into(),
+                checks: 2,
+                output: text.into(),
+                since_ms: 61_000,
+                ..InstanceRow::default()
+            }],
+            ..ServicesStatus::default()
         }),
         cache: Some(CacheStatus {
             keys: 7_654_321,
@@ -195,6 +209,10 @@ fn each_page_shows_what_it_is_for() {
                 "776 more members",
                 "retention.ms=plain",
             ],
+        ),
+        (
+            Page::Services,
+            vec!["4,321", "web-1", "critical", "1 min 1 s", "the first 1 of"],
         ),
         (Page::Tree, vec!["/tree?path=/a/b%20c", "5,000", "czxid"]),
     ];

@@ -1,4 +1,5 @@
-//! Deadlines of sessions, kept in memory by the leader only, on its monotonic clock.
+//! Deadlines of sessions, and of others that must be heard of, kept in memory by the leader only, on its
+//! monotonic clock.
 //!
 //! The idea: a keep-alive only moves the deadline in a table; the queue of deadlines is corrected lazily,
 //! when an entry's turn comes. So `touch` is one look-up, and each session costs one queue operation a
@@ -9,13 +10,14 @@ use base::SessionId;
 use base::map::HashMap;
 use base::planted::{Bug, planted};
 use std::collections::BTreeSet;
+use std::hash::Hash;
 
 /// How long a proposal to expire may take before it is made again.
 const RETRY_US: u64 = 1_000_000;
 
 #[derive(Clone, Copy, Debug)]
-struct Lease {
-    generation: u32,
+struct Lease<G> {
+    generation: G,
     timeout_us: u64,
     /// When it runs out, on the shifted clock.
     deadline_us: u64,
@@ -23,27 +25,34 @@ struct Lease {
     queued_us: u64,
 }
 
-/// The deadlines of all sessions. Times are monotonic microseconds.
-#[derive(Clone, Debug, Default)]
-pub struct Leases {
-    leases: HashMap<SessionId, Lease>,
-    queue: BTreeSet<(u64, SessionId)>,
+/// The deadlines of all sessions, or of whatever else has ids `K` and a generation `G`. Times are monotonic
+/// microseconds.
+#[derive(Clone, Debug)]
+pub struct Leases<K = SessionId, G = u32> {
+    leases: HashMap<K, Lease<G>>,
+    queue: BTreeSet<(u64, K)>,
     /// Time during which this core was not running: deadlines are kept on a clock without it.
     stalled_us: u64,
 }
 
-impl Leases {
+impl<K, G> Default for Leases<K, G> {
+    fn default() -> Self {
+        Self {
+            leases: HashMap::default(),
+            queue: BTreeSet::new(),
+            stalled_us: 0,
+        }
+    }
+}
+
+impl<K: Copy + Ord + Hash, G: Copy> Leases<K, G> {
     /// No sessions.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Starts over as a new leader: each session (id, generation, time-out in ms) is granted a full time-out.
-    pub fn reset(
-        &mut self,
-        now_us: u64,
-        sessions: impl IntoIterator<Item = (SessionId, u32, u32)>,
-    ) {
+    pub fn reset(&mut self, now_us: u64, sessions: impl IntoIterator<Item = (K, G, u32)>) {
         *self = Self::default();
         for (session, generation, timeout_ms) in sessions {
             self.arm(now_us, session, generation, timeout_ms);
@@ -51,24 +60,24 @@ impl Leases {
     }
 
     /// A session was opened.
-    pub fn opened(&mut self, now_us: u64, session: SessionId, generation: u32, timeout_ms: u32) {
+    pub fn opened(&mut self, now_us: u64, session: K, generation: G, timeout_ms: u32) {
         self.arm(now_us, session, generation, timeout_ms);
     }
 
     /// A session was attached anew, perhaps with another time-out.
-    pub fn attached(&mut self, now_us: u64, session: SessionId, generation: u32, timeout_ms: u32) {
+    pub fn attached(&mut self, now_us: u64, session: K, generation: G, timeout_ms: u32) {
         self.arm(now_us, session, generation, timeout_ms);
     }
 
     /// A session ended.
-    pub fn ended(&mut self, session: SessionId) {
+    pub fn ended(&mut self, session: K) {
         if let Some(lease) = self.leases.remove(&session) {
             self.queue.remove(&(lease.queued_us, session));
         }
     }
 
     /// The session was heard of; false when there is no such session.
-    pub fn touch(&mut self, now_us: u64, session: SessionId) -> bool {
+    pub fn touch(&mut self, now_us: u64, session: K) -> bool {
         let now_us = now_us.saturating_sub(self.stalled_us);
         match self.leases.get_mut(&session) {
             Some(lease) => {
@@ -81,7 +90,7 @@ impl Leases {
 
     /// At most `max` sessions whose time has run out, with the generation to name in the proposal. Each is
     /// handed out once, and again a second later if it is still there and silent.
-    pub fn poll_expired(&mut self, now_us: u64, max: usize) -> Vec<(SessionId, u32)> {
+    pub fn poll_expired(&mut self, now_us: u64, max: usize) -> Vec<(K, G)> {
         let now_us = now_us.saturating_sub(self.stalled_us);
         let mut expired = Vec::new();
         while expired.len() < max {
@@ -128,7 +137,7 @@ impl Leases {
         self.leases.is_empty()
     }
 
-    fn arm(&mut self, now_us: u64, session: SessionId, generation: u32, timeout_ms: u32) {
+    fn arm(&mut self, now_us: u64, session: K, generation: G, timeout_ms: u32) {
         self.ended(session);
         let mut timeout_us = u64::from(timeout_ms) * 1000;
         if planted(Bug::ExpireEarly) {

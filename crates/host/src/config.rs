@@ -18,6 +18,8 @@ pub struct HostConfig {
     pub peers: SocketAddr,
     /// Where people are served over HTTP; `None` leaves it off.
     pub console: Option<SocketAddr>,
+    /// Where services are told over DNS, by UDP and TCP; `None` leaves it off.
+    pub dns: Option<SocketAddr>,
     /// `host:port` under which other nodes reach this one; `peers` when absent.
     pub advertise: Option<String>,
     /// Inter-node addresses of all initial members, this node's among them. Empty: wait to be told to join.
@@ -49,6 +51,7 @@ impl Default for HostConfig {
                 .into(),
             peers: ([127, 0, 0, 1], 7401).into(),
             console: Some(([127, 0, 0, 1], 7400).into()),
+            dns: Some(([127, 0, 0, 1], 8600).into()),
             advertise: None,
             initial_members: vec!["127.0.0.1:7401".into()],
             cores: 1,
@@ -107,6 +110,7 @@ impl HostConfig {
         listeners.extend(self.clients.iter().map(|(front, at)| (front.key(), *at)));
         listeners.extend(self.console.map(|at| ("console", at)));
         listeners.extend(self.gateway.as_ref().map(|g| ("gateway", g.address)));
+        listeners.extend(self.dns.map(|at| ("dns", at)));
         for (name, address) in listeners {
             if !address.ip().is_loopback() && !self.insecure {
                 return refuse(format!(

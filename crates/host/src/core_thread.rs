@@ -18,6 +18,7 @@ use crate::connection::{Client, Inbound, Outbound, Readiness};
 use crate::disk::LaneDisk;
 use crate::log;
 use crate::mail::{Mail, Mailbox};
+use crate::probes::Prober;
 use crate::sockets::Bound;
 use base::map::HashMap;
 use base::{LaneId, Now};
@@ -64,6 +65,8 @@ pub struct CoreParts {
     pub mail: Receiver<Mail>,
     /// The way into it.
     pub mailbox: Mailbox,
+    /// Runs probes.
+    pub prober: Prober,
     /// The disk threads of this core's lanes.
     pub disks: BTreeMap<LaneId, LaneDisk>,
     /// The ports for clients, bound and not listening.
@@ -103,6 +106,7 @@ struct CoreThread {
     poll: Poll,
     mail: Receiver<Mail>,
     mailbox: Mailbox,
+    prober: Prober,
     disks: BTreeMap<LaneId, LaneDisk>,
     ports: BTreeMap<FrontEnd, Port>,
     shared_ports: bool,
@@ -141,6 +145,7 @@ impl CoreThread {
             poll: parts.poll,
             mail: parts.mail,
             mailbox: parts.mailbox,
+            prober: parts.prober,
             disks: parts.disks,
             ports: parts
                 .ports
@@ -316,6 +321,9 @@ impl CoreThread {
                     self.calls.insert(request.0, reply);
                     self.core.handle(now, Event::Call { request, call });
                 }
+                Mail::Probed { probe, result } => {
+                    self.core.handle(now, Event::Probed { probe, result });
+                }
                 Mail::Stream {
                     socket,
                     hello,
@@ -407,6 +415,15 @@ impl CoreThread {
                     // Who asked may have given up.
                     let _ = waiting.send(reply);
                 }
+            }
+            Action::Probe {
+                probe,
+                target,
+                timeout_us,
+            } => {
+                let mailbox = self.mailbox.clone();
+                let time = Duration::from_micros(timeout_us);
+                self.prober.probe(probe, target, time, mailbox);
             }
             Action::CallReply { request, reply } => {
                 if let Some(waiting) = self.calls.remove(&request.0) {

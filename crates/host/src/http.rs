@@ -4,13 +4,12 @@
 //! as JSON, which a page of another site cannot send without asking first; and only under a host name
 //! that is ours, so that a foreign name that resolves to this machine (DNS rebinding) gets nothing.
 
-use crate::discovery;
 use crate::gateway::{self, GatewayHandle};
 use crate::log;
-use crate::mail::{Mail, Mailbox};
+use crate::mail::{self, Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
-use crate::transactions;
+use crate::{discovery, dns, transactions};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -19,7 +18,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use base::NodeId;
+use base::{NodeId, Rng};
 use node::admin::{KeysPage, TopicsPage, TreePage};
 use node::{AdminCommand, AdminReply, Call, CallReply, Status};
 use serde::Deserialize;
@@ -49,6 +48,10 @@ pub struct HttpConfig {
     pub node_address: String,
     /// The gateway of this node, if there is one.
     pub gateway: Option<GatewayHandle>,
+    /// For what has to be drawn at random.
+    pub seed: u64,
+    /// What DNS counts, where it is served.
+    pub dns: Option<Arc<dns::Counts>>,
 }
 
 /// The HTTP thread. Dropping it ends the thread.
@@ -61,6 +64,7 @@ pub struct Shared {
     cores: Vec<Mailbox>,
     config: HttpConfig,
     series: Mutex<Series>,
+    rng: Mutex<Rng>,
 }
 
 pub type App = Arc<Shared>;
@@ -69,6 +73,11 @@ impl Shared {
     /// What it was told at its start.
     pub fn config(&self) -> &HttpConfig {
         &self.config
+    }
+
+    /// A number that nobody could have said before.
+    pub fn draw(&self) -> u64 {
+        lock(&self.rng).next_u64()
     }
 }
 
@@ -87,8 +96,9 @@ impl Http {
         let (stop, stopped) = oneshot::channel();
         let app = Arc::new(Shared {
             cores,
-            config,
             series: Mutex::default(),
+            rng: Mutex::new(Rng::new(config.seed)),
+            config,
         });
         let thread = std::thread::Builder::new()
             .name("http".into())
@@ -163,9 +173,9 @@ async fn sample(app: App) {
     }
 }
 
-/// Nothing panics while it holds the lock; if something did, the samples are still whole.
-fn lock(series: &Mutex<Series>) -> std::sync::MutexGuard<'_, Series> {
-    series
+/// Nothing panics while it holds a lock; if something did, what it guards is still whole.
+fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    value
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -242,6 +252,11 @@ async fn statuses(app: &Shared, time: Duration) -> Result<Vec<Status>, String> {
     Ok(all)
 }
 
+/// What each core says of itself.
+pub async fn status_of(app: &Shared) -> Result<Vec<Status>, String> {
+    statuses(app, ANSWER_TIME).await
+}
+
 /// Asks the cores in turn until one does not refuse: a shard lives on one core of a node.
 async fn order(app: &Shared, command: AdminCommand) -> Result<AdminReply, String> {
     let mut answer = Err("the node has no cores".to_owned());
@@ -255,24 +270,9 @@ async fn order(app: &Shared, command: AdminCommand) -> Result<AdminReply, String
     answer
 }
 
-/// Calls the cores in turn until one holds the shard that is called for. It may take as long as the call
-/// says; giving up hangs up.
+/// See [`mail::call`].
 pub async fn call(app: &Shared, call: Call) -> CallReply {
-    let mut answer = CallReply::NotHere {
-        message: "the node has no cores".into(),
-    };
-    for core in &app.cores {
-        let (reply, answered) = oneshot::channel();
-        let call = call.clone();
-        core.send(Mail::Call { call, reply });
-        answer = answered.await.unwrap_or_else(|_| CallReply::Unknown {
-            message: "the core has stopped; ask another node".into(),
-        });
-        if !matches!(answer, CallReply::NotHere { .. }) {
-            break;
-        }
-    }
-    answer
+    mail::call(&app.cores, call).await
 }
 
 async fn read_tree(app: &Shared, path: &str, from: SocketAddr) -> Result<TreePage, String> {
@@ -431,7 +431,11 @@ async fn metrics_text(State(app): State<App>) -> Response {
                 header::CONTENT_TYPE,
                 "text/plain; version=0.0.4; charset=utf-8",
             )],
-            metrics::render(&all, gateway::report_of(&app).await.as_ref()),
+            metrics::render(
+                &all,
+                gateway::report_of(&app).await.as_ref(),
+                app.config.dns.as_deref(),
+            ),
         )
             .into_response(),
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),

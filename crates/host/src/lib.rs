@@ -2,7 +2,8 @@
 //!
 //! A core decides, the host carries out. Each core has one thread ([`core_thread`]) that polls its
 //! own sockets; each lane has two disk threads ([`disk`]); one thread greets other nodes
-//! ([`acceptor`]), one serves HTTP ([`http`], [`discovery`], [`transactions`]), one measures the room on the disks ([`space`]). They talk to a core only through its mailbox
+//! ([`acceptor`]), one serves HTTP ([`http`], [`discovery`], [`transactions`]), one measures the room on the
+//! disks ([`space`]), one runs probes of services ([`probes`]), one answers DNS ([`dns`]). They talk to a core only through its mailbox
 //! ([`mail`]). Nothing here knows a client protocol or what a frame between nodes means.
 
 mod acceptor;
@@ -13,6 +14,7 @@ mod core_thread;
 mod directory;
 mod discovery;
 mod disk;
+mod dns;
 mod error;
 mod frame;
 pub mod gateway;
@@ -21,6 +23,7 @@ mod limits;
 pub mod log;
 mod mail;
 mod metrics;
+mod probes;
 mod run;
 mod series;
 mod sockets;

@@ -3,7 +3,7 @@
 use base::LaneId;
 use journal::{DiskResult, Ticket};
 use mio::Waker;
-use node::{AdminCommand, AdminReply, Call, CallReply, DiskSpace, Hello};
+use node::{AdminCommand, AdminReply, Call, CallReply, DiskSpace, Hello, Probe, ProbeResult};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -34,6 +34,13 @@ pub enum Mail {
         call: Call,
         /// Where the answer goes.
         reply: tokio::sync::oneshot::Sender<CallReply>,
+    },
+    /// A probe ended.
+    Probed {
+        /// Which.
+        probe: Probe,
+        /// What it has seen.
+        result: ProbeResult,
     },
     /// Another core's stream, greeted.
     Stream {
@@ -72,4 +79,24 @@ impl Mailbox {
     pub fn send(&self, mail: Mail) -> bool {
         self.sender.send(mail).is_ok() && self.waker.wake().is_ok()
     }
+}
+
+/// Calls the cores in turn until one holds the shard that is called for. It may take as long as the call
+/// says; giving up hangs up.
+pub async fn call(cores: &[Mailbox], call: Call) -> CallReply {
+    let mut answer = CallReply::NotHere {
+        message: "the node has no cores".into(),
+    };
+    for core in cores {
+        let (reply, answered) = tokio::sync::oneshot::channel();
+        let call = call.clone();
+        core.send(Mail::Call { call, reply });
+        answer = answered.await.unwrap_or_else(|_| CallReply::Unknown {
+            message: "the core has stopped; ask another node".into(),
+        });
+        if !matches!(answer, CallReply::NotHere { .. }) {
+            break;
+        }
+    }
+    answer
 }

@@ -1,12 +1,18 @@
 //! Prometheus' text format, from the cores' statuses.
 
+use crate::dns::Counts;
 use crate::series::total;
 use node::Status;
 use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
 use traffic::report::{GatewayReport, RouteReport};
 
 /// Everything, as `/metrics` answers it.
-pub fn render(statuses: &[Status], gateway: Option<&GatewayReport>) -> String {
+pub fn render(
+    statuses: &[Status],
+    gateway: Option<&GatewayReport>,
+    dns: Option<&Counts>,
+) -> String {
     let mut out = Page(String::with_capacity(8 << 10));
     let c = total(statuses);
     for (name, help, value) in [
@@ -42,6 +48,30 @@ pub fn render(statuses: &[Status], gateway: Option<&GatewayReport>) -> String {
         let name = format!("althing_{name}_total");
         out.family(&name, "counter", help);
         out.line(&name, &[], value);
+    }
+
+    if let Some(dns) = dns {
+        for (name, help, value) in [
+            (
+                "answered",
+                "DNS questions that were answered.",
+                &dns.answered,
+            ),
+            (
+                "malformed",
+                "Messages that were no DNS questions.",
+                &dns.malformed,
+            ),
+            (
+                "dropped",
+                "DNS questions beyond what can be under way.",
+                &dns.dropped,
+            ),
+        ] {
+            let name = format!("althing_dns_{name}_total");
+            out.family(&name, "counter", help);
+            out.line(&name, &[], value.load(Relaxed));
+        }
     }
 
     let name = "althing_request_duration_seconds";
@@ -127,6 +157,7 @@ pub fn render(statuses: &[Status], gateway: Option<&GatewayReport>) -> String {
         routes(&mut out, gateway);
     }
     transactions(&mut out, statuses);
+    services(&mut out, statuses);
     out.0
 }
 
@@ -478,6 +509,43 @@ fn routes(out: &mut Page, gateway: &GatewayReport) {
     }
 }
 
+fn services(out: &mut Page, statuses: &[Status]) {
+    let Some(services) = statuses.iter().find_map(|s| s.services.as_ref()) else {
+        return;
+    };
+    for (name, help, value) in [
+        ("services", "Services with an instance.", services.services),
+        (
+            "service_instances",
+            "Instances of services.",
+            services.instances,
+        ),
+        (
+            "calls",
+            "Calls over HTTP and DNS under way here.",
+            services.calls,
+        ),
+    ] {
+        out.gauge(&format!("althing_{name}"), help, value);
+    }
+    let name = "althing_service_checks";
+    out.family(name, "gauge", "Checks of services, by what they say.");
+    for (status, value) in [
+        ("passing", services.passing),
+        ("warning", services.warning),
+        ("critical", services.critical),
+    ] {
+        out.line(name, &[("status", status)], value);
+    }
+    let name = "althing_probes_total";
+    out.family(
+        name,
+        "counter",
+        "Probes of services that this node has run.",
+    );
+    out.line(name, &[], services.probes);
+}
+
 struct Page(String);
 
 impl Page {
@@ -562,7 +630,7 @@ mod tests {
             }],
             ..GatewayReport::default()
         };
-        let text = render(&[status], Some(&gateway));
+        let text = render(&[status], Some(&gateway), None);
         assert!(text.contains("althing_gateway_requests_total{route=\"shop\"} 3\n"));
         assert!(text.contains("althing_gateway_alarm{route=\"shop\",signal=\"errors\"} 0\n"));
         assert!(text.contains("_seconds_bucket{route=\"shop\",le=\"0.000002\"} 3\n"));

@@ -6,9 +6,11 @@ use crate::config::HostConfig;
 use crate::core_thread::{self, CoreParts, WAKER_TOKEN};
 use crate::directory::{Directory, Lock};
 use crate::disk::LaneDisk;
+use crate::dns::{self, Dns};
 use crate::gateway::GatewayThread;
 use crate::http::{Http, HttpConfig};
 use crate::mail::{Mail, Mailbox};
+use crate::probes::Prober;
 use crate::sockets::{Bound, clients_error, listen_error};
 use crate::space::SpaceGuard;
 use crate::{HostError, limits, log};
@@ -52,6 +54,7 @@ pub struct Running {
     acceptor: Option<Acceptor>,
     http: Option<Http>,
     gateway: Option<GatewayThread>,
+    dns: Option<Dns>,
     space: Option<SpaceGuard>,
     addresses: Addresses,
     _lock: Lock,
@@ -68,6 +71,8 @@ pub struct Addresses {
     pub console: Option<SocketAddr>,
     /// HTTP clients of the gateway's routes.
     pub gateway: Option<SocketAddr>,
+    /// DNS.
+    pub dns: Option<SocketAddr>,
 }
 
 /// Ends a node from another thread.
@@ -112,7 +117,14 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
             Ok((listener, gateway.routes.clone(), plan))
         })
         .transpose()?;
+    let dns = config
+        .dns
+        .map(|address| {
+            dns::Sockets::bind(address).map_err(|error| listen_error(address, "DNS", "dns", &error))
+        })
+        .transpose()?;
     let addresses = Addresses {
+        dns: dns.as_ref().and_then(|sockets| sockets.address().ok()),
         clients: client_ports
             .first()
             .into_iter()
@@ -152,6 +164,8 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
     let seeds = Entropy::open()?;
     let secret = seeds.secret()?;
     let node = directory.node(|| seeds.seed())?;
+    let http_seed = seeds.seed()?;
+    let prober = Prober::start().map_err(machine)?;
     for (core, ports, poll, mail, mailbox) in waiting {
         let mut disks = BTreeMap::new();
         let mut starts = Vec::new();
@@ -180,6 +194,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
             poll,
             mail,
             mailbox,
+            prober: prober.clone(),
             disks,
             ports,
             shared_ports: config.cores > 1,
@@ -206,12 +221,17 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
             GatewayThread::start(listener, routes, plan, core, seeds.seed()?).map_err(machine)
         })
         .transpose()?;
+    let dns = dns
+        .map(|sockets| Dns::start(sockets, mailboxes.clone(), http_seed).map_err(machine))
+        .transpose()?;
     let http = console
         .map(|listener| {
             let address = config.address();
             let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host);
             let http = HttpConfig {
                 node,
+                seed: http_seed,
+                dns: dns.as_ref().map(Dns::counts),
                 node_address: host.trim_matches(['[', ']']).to_owned(),
                 hosts: config.console_hosts.clone(),
                 gateway: gateway.as_ref().map(GatewayThread::handle),
@@ -229,6 +249,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         acceptor: Some(acceptor),
         http,
         gateway,
+        dns,
         space: Some(space),
         addresses,
         _lock: lock,
@@ -266,6 +287,7 @@ impl Running {
         };
         self.http = None;
         self.gateway = None;
+        self.dns = None;
         self.space = None;
         self.acceptor = None;
         for mailbox in &self.mailboxes {

@@ -3,6 +3,7 @@
 use crate::cache::CacheHistory;
 use crate::kafka::KafkaHistory;
 use crate::locks::LockHistory;
+use crate::services::ServicesHistory;
 use crate::tellers::Asked;
 use base::SessionId;
 use coordination::Stat;
@@ -244,6 +245,8 @@ pub struct History {
     pub locks: LockHistory,
     /// Transactions that tellers called for.
     pub asked: Vec<Asked>,
+    /// What the services' clients did and saw.
+    pub services: ServicesHistory,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

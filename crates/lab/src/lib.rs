@@ -28,6 +28,7 @@ mod protocol;
 mod run;
 #[cfg(test)]
 mod scenarios;
+mod services;
 mod tellers;
 mod trace;
 mod workload;

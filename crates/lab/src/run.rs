@@ -10,6 +10,7 @@ use crate::kafka;
 use crate::locks;
 use crate::player::{self, Phase, Player};
 use crate::process::boot_core;
+use crate::services;
 use crate::tellers::Teller;
 use crate::trace::Trace;
 use crate::world::{News, Place, World};
@@ -79,6 +80,8 @@ pub enum Workload {
     Transactions,
     /// These four.
     All,
+    /// Of services, which call over HTTP.
+    Services,
     /// Contenders for locks, on the tree and on the cache.
     Locks,
 }
@@ -91,6 +94,7 @@ impl Workload {
             Self::Redis => "redis",
             Self::Kafka => "kafka",
             Self::Transactions => "transactions",
+            Self::Services => "services",
             Self::All => "all",
             Self::Locks => "locks",
         }
@@ -102,7 +106,8 @@ impl Workload {
             Self::Redis => kind == Kind::Redis,
             Self::Kafka => kind == Kind::Kafka,
             Self::Transactions => kind == Kind::Transactions,
-            Self::All => !matches!(kind, Kind::TreeLock | Kind::CacheLock),
+            Self::Services => kind == Kind::Services,
+            Self::All => !matches!(kind, Kind::TreeLock | Kind::CacheLock | Kind::Services),
             Self::Locks => matches!(kind, Kind::TreeLock | Kind::CacheLock),
         }
     }
@@ -117,16 +122,18 @@ enum Kind {
     TreeLock,
     CacheLock,
     Transactions,
+    Services,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Zookeeper,
         Self::Redis,
         Self::Kafka,
         Self::TreeLock,
         Self::CacheLock,
         Self::Transactions,
+        Self::Services,
     ];
 
     /// The fork of the seed that is theirs, and when the first of them begins.
@@ -138,6 +145,7 @@ impl Kind {
             Self::TreeLock => (9, 1_000),
             Self::CacheLock => (10, 1_500),
             Self::Transactions => (11, 1_900),
+            Self::Services => (12, 2_100),
         }
     }
 }
@@ -243,6 +251,7 @@ fn run_inner(options: &Options) -> Report {
     let operations = &run.history.operations;
     let cached = &run.history.cache.operations;
     let kafka = run.history.kafka.requests;
+    let services = run.history.services.calls;
     let answered = operations.iter().filter(|o| o.reply.is_some()).count();
     let asked = &run.history.asked;
     let asked_answered = asked.iter().filter(|asked| !asked.heard.is_empty()).count();
@@ -252,8 +261,8 @@ fn run_inner(options: &Options) -> Report {
         trace_hash: run.world.trace.hash(),
         events: run.world.trace.events,
         operations: (
-            operations.len() + cached.len() + kafka.0 + asked.len(),
-            answered + cache_answered + kafka.1 + asked_answered,
+            operations.len() + cached.len() + kafka.0 + asked.len() + services.0,
+            answered + cache_answered + kafka.1 + asked_answered + services.1,
         ),
         simulated_ms: run.world.now_us / 1000,
         violations,
@@ -355,6 +364,7 @@ impl Run {
                     Kind::TreeLock => Box::new(locks::tree::Player::new(number, rng)),
                     Kind::CacheLock => Box::new(locks::cache::Player::new(number, rng)),
                     Kind::Transactions => Box::new(Teller::new(number, rng)),
+                    Kind::Services => Box::new(services::player::Player::new(number, rng)),
                 };
                 run.alarm(first_us + number as u64, Alarm::Client(run.players.len()));
                 run.players.push(player);

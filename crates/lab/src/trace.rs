@@ -159,6 +159,11 @@ impl Trace {
                 self.number(request.0);
                 self.bytes(format!("{call:?}").as_bytes());
             }
+            Event::Probed { probe, result } => {
+                self.head(at_us, place, 16);
+                self.number(probe.number);
+                self.bytes(format!("{result:?}").as_bytes());
+            }
             Event::HungUp { request } => {
                 self.head(at_us, place, 15);
                 self.number(request.0);
@@ -221,6 +226,11 @@ impl Trace {
             Action::AdminReply { request, .. } => {
                 self.head(at_us, place, 29);
                 self.number(request.0);
+            }
+            Action::Probe { probe, target, .. } => {
+                self.head(at_us, place, 35);
+                self.number(probe.number);
+                self.bytes(format!("{target:?}").as_bytes());
             }
             Action::CallReply { request, reply } => {
                 self.head(at_us, place, 34);

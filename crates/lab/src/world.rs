@@ -12,7 +12,7 @@ use base::{CoreId, LaneId, NodeId, Rng};
 use bytes::Bytes;
 use node::{
     Action, AdminCommand, AdminReply, Call, CallReply, ClientId, CoreConfig, Endpoint, Event,
-    FrontEnd, RequestId, StreamId,
+    FrontEnd, ProbeResult, RequestId, StreamId,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -478,6 +478,12 @@ impl World {
             Action::AdminReply { request, reply } => self.answer(request, reply),
             Action::CallReply { request, reply } => {
                 self.news.push_back(News::Called(request, reply));
+            }
+            // Nothing listens in the lab but nodes.
+            Action::Probe { probe, .. } => {
+                let why = "connection refused".to_owned();
+                let result = ProbeResult::Failed { why };
+                self.deliver(place, Event::Probed { probe, result });
             }
             Action::Log { .. } => {}
             Action::Stop { reason, .. } => {

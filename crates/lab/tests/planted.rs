@@ -31,7 +31,9 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::TrimTooMuch
         | Bug::WriterIgnoresWriters
         | Bug::CreateWithoutLooking
-        | Bug::AdmitOldFence => "none",
+        | Bug::AdmitOldFence
+        | Bug::ExpireToldCheck
+        | Bug::SleepThroughChecks => "none",
         Bug::ExpireEarly | Bug::RepeatBatch => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::ForwardTwice => "streams,partition",
@@ -54,6 +56,7 @@ fn workload(bug: Bug) -> Workload {
         Bug::WriterIgnoresWriters | Bug::CreateWithoutLooking | Bug::AdmitOldFence => {
             Workload::Locks
         }
+        Bug::ExpireToldCheck | Bug::SleepThroughChecks => Workload::Services,
         _ => Workload::Zookeeper,
     }
 }

@@ -181,6 +181,8 @@ pub struct Status {
     pub shards: Vec<ShardStatus>,
     /// The coordination store on this node, when the core holds it.
     pub tree: Option<TreeStatus>,
+    /// The services, when the core holds them.
+    pub services: Option<ServicesStatus>,
     /// The cache on this core, once the cluster is formed.
     pub cache: Option<CacheStatus>,
     /// Transactions over chapters, shard by shard; shards that have seen none are left out.
@@ -292,6 +294,52 @@ pub struct TreeStatus {
     pub outstanding: u64,
     /// Some of the sessions: (id in hexadecimal, time-out in ms, home node, ephemeral nodes). At most 1,000.
     pub session_list: Vec<(String, u32, String, u64)>,
+}
+
+/// The services, as this node's replica has them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ServicesStatus {
+    /// Services that have instances.
+    pub services: u64,
+    /// Instances of all of them.
+    pub instances: u64,
+    /// Checks that pass.
+    pub passing: u64,
+    /// Checks that warn.
+    pub warning: u64,
+    /// Checks that are critical.
+    pub critical: u64,
+    /// Probes that this node has run since it started.
+    pub probes: u64,
+    /// Calls under way on this node, blocking queries among them.
+    pub calls: u64,
+    /// Some of the instances, by service and id; at most 1,000.
+    pub list: Vec<InstanceRow>,
+}
+
+/// An instance of a service.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct InstanceRow {
+    /// The service's name.
+    pub service: String,
+    /// The instance's id.
+    pub id: String,
+    /// `host:port`.
+    pub address: String,
+    /// The node that it was registered at, in hexadecimal.
+    pub node: String,
+    /// Its tags, with commas between them.
+    pub tags: String,
+    /// `passing`, `warning` or `critical`: the worst of its checks.
+    pub status: String,
+    /// Its checks.
+    pub checks: u64,
+    /// What the worst of them said last.
+    pub output: String,
+    /// The node that runs it, in hexadecimal; empty without checks.
+    pub runner: String,
+    /// For how many milliseconds it has said so.
+    pub since_ms: u64,
 }
 
 /// The cache on this core.

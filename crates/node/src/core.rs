@@ -306,6 +306,7 @@ impl Core {
             // Keep-alives that came meanwhile stand behind this event in the host's buffers.
             self.leases.stalled(stalled_us);
             self.kafka.stalled(stalled_us);
+            self.desk.stalled(stalled_us);
             if self.catalog.members.len() <= 1 {
                 self.contact_us += stalled_us;
             } else {
@@ -357,6 +358,9 @@ impl Core {
             Event::Admin { request, command } => self.admin(now, request, command),
             Event::Call { request, call } => {
                 self.with_desk(now, |desk, cx| desk.handle_call(cx, request, call));
+            }
+            Event::Probed { probe, result } => {
+                self.with_desk(now, |desk, cx| desk.handle_probed(cx, probe, &result));
             }
             Event::HungUp { request } => self.desk.handle_hung_up(request),
         }

@@ -12,6 +12,7 @@
 //! To add a chapter's calls: a variant of [`Call`], one of [`CallReply`], and a file beside `services` that
 //! says which shard a call is for, what its unit is, and what a read sees.
 
+mod checks;
 mod services;
 mod transactions;
 
@@ -19,13 +20,17 @@ pub use transactions::{
     Condition, Operation, TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX, Transacted, Transaction,
 };
 
+pub use checks::{Probe, ProbeResult, ProbeTarget};
+
 use crate::core::Ask;
 use crate::event::{Action, RequestId};
 use crate::front::Context;
 use ::transactions::{Outcome, TxnId};
 use base::map::HashMap;
+use base::planted::{Bug, planted};
 use base::{CoreAddress, Origin, ShardId};
 use bytes::Bytes;
+use checks::Checks;
 use coordination::services as chapter;
 use shard::transaction::Place;
 use shard::{Data, DataUnit, Shard};
@@ -115,6 +120,8 @@ struct Seen {
 /// What those who wait for a change wait for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Watched {
+    /// Which services there are, with their tags.
+    Names,
     /// Any service.
     Services,
     /// The service of this name.
@@ -206,6 +213,7 @@ pub struct Desk {
     waiting: BTreeMap<Watched, BTreeSet<RequestId>>,
     /// Calls that are to be looked at again.
     woken: BTreeSet<RequestId>,
+    checks: Checks,
 }
 
 impl Desk {
@@ -222,6 +230,7 @@ impl Desk {
             deadlines: BTreeSet::new(),
             waiting: BTreeMap::new(),
             woken: BTreeSet::new(),
+            checks: Checks::new(me),
         }
     }
 
@@ -386,10 +395,17 @@ impl Desk {
             chapter::Output::Reply { origin, reply } => {
                 self.applied(cx, origin, CallReply::ServicesChanged(reply));
             }
-            chapter::Output::Changed { service } => {
+            chapter::Output::Changed { service, instances } => {
+                if !instances && planted(Bug::SleepThroughChecks) {
+                    return;
+                }
+                if instances {
+                    self.changed(&Watched::Names);
+                }
                 self.changed(&Watched::Services);
                 self.changed(&Watched::Service(service));
             }
+            chapter::Output::Check { number } => self.checks.check_changed(cx, number),
         }
     }
 
@@ -452,6 +468,27 @@ impl Desk {
     pub fn handle_installed(&mut self, cx: &mut Context<'_>, shard: ShardId) {
         self.give_up(cx, shard);
         self.woken.extend(self.waiting.values().flatten());
+        self.checks.handle_installed();
+    }
+
+    /// What a probe has seen.
+    pub fn handle_probed(&mut self, cx: &mut Context<'_>, probe: Probe, result: &ProbeResult) {
+        self.checks.handle_probed(cx, probe, result);
+    }
+
+    /// The core was not run for so long, in microseconds.
+    pub fn stalled(&mut self, by_us: u64) {
+        self.checks.stalled(by_us);
+    }
+
+    /// Calls under way.
+    pub fn call_count(&self) -> u64 {
+        self.calls.len() as u64
+    }
+
+    /// Probes that were run here since the core started.
+    pub fn probe_count(&self) -> u64 {
+        self.checks.probe_count()
     }
 
     /// The leader of a shard changed, or frames to it were lost.
@@ -507,6 +544,7 @@ impl Desk {
 
     /// Time passed.
     pub fn handle_tick(&mut self, cx: &mut Context<'_>) {
+        self.checks.handle_tick(cx);
         while let Some((until_us, request)) = self.deadlines.first().copied()
             && until_us <= cx.now.mono_us
         {

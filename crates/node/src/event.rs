@@ -4,7 +4,7 @@
 //! its other side.
 
 use crate::admin::{AdminCommand, AdminReply, DiskSpace};
-use crate::desk::{Call, CallReply};
+use crate::desk::{Call, CallReply, Probe, ProbeResult, ProbeTarget};
 use base::{ClusterId, CoreAddress, CoreId, LaneId};
 use bytes::Bytes;
 use journal::{DiskOp, DiskResult, Ticket};
@@ -175,6 +175,13 @@ pub enum Event {
         /// What.
         call: Call,
     },
+    /// An [`Action::Probe`] ended, or its time was over.
+    Probed {
+        /// Which.
+        probe: Probe,
+        /// What it has seen.
+        result: ProbeResult,
+    },
     /// Nobody waits for the answer to a call any more. What was called for may be done all the same.
     HungUp {
         /// Which call.
@@ -246,6 +253,15 @@ pub enum Action {
         request: RequestId,
         /// What.
         reply: CallReply,
+    },
+    /// See whether something answers. Always answered by [`Event::Probed`].
+    Probe {
+        /// To be named in the answer.
+        probe: Probe,
+        /// Whom to ask.
+        target: ProbeTarget,
+        /// How long it may take, in microseconds.
+        timeout_us: u64,
     },
     /// A line for the log.
     Log {

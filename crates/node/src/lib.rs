@@ -34,7 +34,7 @@ pub use crate::core::{Core, CoreConfig, LaneStart};
 pub use admin::{AdminCommand, AdminReply, DiskSpace, Status};
 pub use catalog::{Durability, Policy, PoolSpec};
 pub use desk::{
-    After, Call, CallReply, Condition, Operation, TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX,
-    Transacted, Transaction,
+    After, Call, CallReply, Condition, Operation, Probe, ProbeResult, ProbeTarget,
+    TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX, Transacted, Transaction,
 };
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};

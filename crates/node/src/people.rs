@@ -1,6 +1,7 @@
 //! What people ask: orders are refused or begun at once, questions are answered from the state.
 
 mod cache;
+mod services;
 mod topics;
 mod transactions;
 
@@ -230,6 +231,7 @@ impl Core {
             members: self.member_statuses(now),
             shards: self.replicas.iter().map(|s| self.shard_status(s)).collect(),
             tree: self.tree_status(),
+            services: self.services_status(now),
             cache: self.cache_status(),
             transactions: self.transactions_status(now),
             topics: self.topics_status(),

@@ -598,7 +598,12 @@ impl Core {
             self.leases.reset(now.mono_us, sessions);
             self.stamp_clock.start(now, data.coordination.time_ms());
         }
-        let time_ms = data.cache.time_ms().max(data.topics.time_ms());
+        let times = [
+            data.cache.time_ms(),
+            data.topics.time_ms(),
+            data.services.time_ms(),
+        ];
+        let time_ms = times.into_iter().fold(0, i64::max);
         if time_ms > self.stamp_clock.read_ms(now) {
             self.stamp_clock.start(now, time_ms);
         }

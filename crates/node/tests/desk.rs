@@ -3,7 +3,9 @@
 #[allow(dead_code)] // The house serves several tests; each uses its part.
 mod house;
 
-use coordination::services::{Answer, Command, Instance, Query, Refusal, Reply};
+use coordination::services::{
+    Answer, CheckKind, CheckSpec, Command, Found, Instance, Pace, Query, Refusal, Reply, Status,
+};
 use house::House;
 use node::{After, Call, CallReply};
 
@@ -23,7 +25,15 @@ fn instance(house: &House, m: usize, id: &str, port: u16) -> Instance {
 
 fn register(house: &mut House, m: usize, id: &str, port: u16) -> CallReply {
     let instance = instance(house, m, id, port);
-    house.called(m, Call::ChangeServices(Command::Register(instance)))
+    house.called(m, call_register(instance, Vec::new()))
+}
+
+fn call_register(instance: Instance, checks: Vec<CheckSpec>) -> Call {
+    Call::ChangeServices(Command::Register {
+        instance,
+        checks,
+        replace_checks: false,
+    })
 }
 
 fn done() -> CallReply {
@@ -70,11 +80,14 @@ fn service_registered_on_one_node_is_read_on_all_and_outlives_a_restart_of_all()
 #[test]
 fn refusal_of_the_machine_is_the_answer() {
     let mut house = House::serving(1, 1);
-    let (node, id) = (house.machines[0].node, "nobody".to_owned());
-    let reply = house.called(0, Call::ChangeServices(Command::Deregister { node, id }));
+    let id = "nobody".to_owned();
+    let reply = house.called(
+        0,
+        Call::ChangeServices(Command::Deregister { id: id.clone() }),
+    );
     assert_eq!(
         reply,
-        CallReply::ServicesChanged(Err(Refusal::UnknownInstance))
+        CallReply::ServicesChanged(Err(Refusal::UnknownInstance(id)))
     );
 }
 
@@ -93,7 +106,7 @@ fn caller_that_has_seen_the_index_waits_for_its_service_only() {
         service: "db".into(),
         ..instance(&house, 1, "d1", 5432)
     };
-    house.called(1, Call::ChangeServices(Command::Register(other)));
+    house.called(1, call_register(other, Vec::new()));
     house.run(1_000);
     assert_eq!(house.answer(2, waiting), None, "another service changed");
     register(&mut house, 1, "w2", 81);
@@ -140,7 +153,7 @@ fn without_a_majority_writes_are_answered_with_not_known_and_reads_refused() {
     let mut house = House::serving(3, 1);
     (1..3).for_each(|m| house.kill(m));
     let instance = instance(&house, 0, "w1", 80);
-    let write = house.call(0, Call::ChangeServices(Command::Register(instance)));
+    let write = house.call(0, call_register(instance, Vec::new()));
     let read = house.call(0, web(None));
     house.run(31_000);
     let reply = house.answer(0, write);
@@ -175,4 +188,199 @@ fn replica_that_a_snapshot_fills_has_the_services_and_wakes_who_waits() {
     house.boot(m);
     house.until_all_serve();
     assert_eq!(ports(house.called(m, web(None))).1, vec![80, 81]);
+}
+
+// --- checks ---
+
+fn spec(kind: CheckKind) -> CheckSpec {
+    CheckSpec {
+        id: "service:w1".into(),
+        name: "alive".into(),
+        notes: String::new(),
+        instance: "w1".into(),
+        kind,
+        initial: Status::Critical,
+        deregister_after_ms: 0,
+    }
+}
+
+fn ttl(ttl_ms: u64) -> CheckSpec {
+    spec(CheckKind::Ttl { ttl_ms })
+}
+
+fn tcp(address: &str) -> CheckSpec {
+    spec(CheckKind::Tcp {
+        address: address.into(),
+        pace: Pace {
+            interval_ms: 1_000,
+            timeout_ms: 1_000,
+            successes: 0,
+            failures_to_warn: 0,
+            failures: 0,
+        },
+    })
+}
+
+fn register_checked(house: &mut House, m: usize, check: CheckSpec) {
+    let instance = instance(house, m, "w1", 80);
+    assert_eq!(
+        house.called(m, call_register(instance, vec![check])),
+        done()
+    );
+}
+
+fn pass(house: &mut House, m: usize) -> CallReply {
+    let command = Command::Tell {
+        id: "service:w1".into(),
+        status: Status::Passing,
+        output: "fine".into(),
+    };
+    house.called(m, Call::ChangeServices(command))
+}
+
+fn found(house: &mut House, m: usize) -> Vec<Found> {
+    match house.called(m, web(None)) {
+        CallReply::Services {
+            answer: Answer::Instances(found),
+            ..
+        } => found,
+        other => panic!("no instances: {other:?}"),
+    }
+}
+
+fn status(house: &mut House, m: usize) -> Status {
+    found(house, m)[0].status()
+}
+
+#[test]
+fn check_that_is_told_in_time_passes_and_one_that_is_not_is_critical_within_its_time() {
+    let mut house = House::serving(3, 1);
+    register_checked(&mut house, 0, ttl(2_000));
+    assert_eq!(
+        status(&mut house, 0),
+        Status::Critical,
+        "it was told nothing"
+    );
+    for i in 0..6 {
+        // At any node, not only where it was registered.
+        assert_eq!(pass(&mut house, i % 3), done());
+        house.run(1_500);
+        assert_eq!(status(&mut house, 2), Status::Passing);
+    }
+    house.run(600);
+    assert_eq!(status(&mut house, 2), Status::Critical);
+    let said = found(&mut house, 1)[0].checks[0].check.output.clone();
+    assert_eq!(said, "TTL expired: not told for 2000 ms");
+}
+
+#[test]
+fn who_waits_hears_of_the_status_and_not_of_the_words() {
+    let mut house = House::serving(3, 1);
+    register_checked(&mut house, 0, ttl(60_000));
+    pass(&mut house, 0);
+    let (index, _) = ports(house.called(1, web(None)));
+    let after = After {
+        index,
+        wait_us: 60_000_000,
+    };
+    let waiting = house.call(1, web(Some(after)));
+    let tell = |status, output: &str| {
+        Call::ChangeServices(Command::Tell {
+            id: "service:w1".into(),
+            status,
+            output: output.into(),
+        })
+    };
+    house.called(0, tell(Status::Passing, "still fine"));
+    house.run(1_000);
+    assert_eq!(house.answer(1, waiting), None);
+    house.called(0, tell(Status::Warning, "slow"));
+    house.run(100);
+    assert!(house.answer(1, waiting).is_some());
+}
+
+#[test]
+fn new_leader_grants_a_full_time_out() {
+    let mut house = House::serving(3, 1);
+    let first = leader(&mut house);
+    register_checked(&mut house, 0, ttl(3_000));
+    pass(&mut house, 0);
+    house.run(2_500);
+    house.kill(first);
+    let m = (first + 1) % 3;
+    house.run(2_500);
+    assert_eq!(status(&mut house, m), Status::Passing);
+    house.run(2_500);
+    assert_eq!(status(&mut house, m), Status::Critical);
+}
+
+#[test]
+fn probe_that_fails_makes_it_critical_and_one_that_succeeds_lets_it_pass() {
+    let mut house = House::serving(3, 1);
+    let check = tcp("10.0.0.9:80");
+    let target = node::ProbeTarget::Tcp {
+        address: "10.0.0.9:80".into(),
+    };
+    register_checked(&mut house, 1, check);
+    house.run(600);
+    assert_eq!(status(&mut house, 0), Status::Passing);
+    house.refuses.push(target);
+    house.run(1_100);
+    assert_eq!(status(&mut house, 0), Status::Critical);
+    house.refuses.clear();
+    house.run(1_100);
+    assert_eq!(status(&mut house, 0), Status::Passing);
+    let probed: Vec<u32> = house.machines.iter().map(|m| m.probed).collect();
+    assert!(
+        probed[0] == 0 && probed[1] > 1 && probed[2] == 0,
+        "{probed:?}"
+    );
+}
+
+#[test]
+fn death_of_the_node_that_runs_a_check_drops_nothing_and_another_one_runs_it() {
+    let mut house = House::serving(3, 1);
+    let m = (leader(&mut house) + 1) % 3;
+    register_checked(&mut house, m, tcp("10.0.0.9:80"));
+    house.run(1_000);
+    house.kill(m);
+    let alive: Vec<usize> = (0..3).filter(|other| *other != m).collect();
+    for _ in 0..50 {
+        house.run(100);
+        assert_eq!(status(&mut house, alive[0]), Status::Passing);
+    }
+    let ran = alive.iter().filter(|m| house.machines[**m].probed > 0);
+    assert_eq!(ran.count(), 1);
+    house.refuses.push(node::ProbeTarget::Tcp {
+        address: "10.0.0.9:80".into(),
+    });
+    house.run(1_100);
+    assert_eq!(status(&mut house, alive[0]), Status::Critical);
+    // It is back, and runs it again.
+    house.boot(m);
+    house.until_all_serve();
+    house.run(2_000);
+    let runner = found(&mut house, m)[0].checks[0].check.runner;
+    assert_eq!(runner, house.machines[m].node);
+}
+
+#[test]
+fn instance_that_is_critical_for_too_long_is_removed() {
+    let mut house = House::serving(3, 1);
+    let check = CheckSpec {
+        deregister_after_ms: 3_000,
+        ..ttl(1_000)
+    };
+    register_checked(&mut house, 0, check);
+    pass(&mut house, 0);
+    house.run(1_200);
+    assert_eq!(status(&mut house, 0), Status::Critical);
+    house.run(2_000);
+    assert_eq!(found(&mut house, 0).len(), 1);
+    house.run(2_000);
+    assert_eq!(found(&mut house, 0), []);
+    assert!(matches!(
+        pass(&mut house, 0),
+        CallReply::ServicesChanged(Err(Refusal::UnknownCheck(_)))
+    ));
 }

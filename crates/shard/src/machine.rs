@@ -221,7 +221,12 @@ impl ShardMachine {
             Self::Catalog(_) => 0,
             Self::Data(m) => {
                 let transactions = m.transactions.time_ms();
-                let times = [m.cache.time_ms(), m.topics.time_ms(), transactions];
+                let times = [
+                    m.cache.time_ms(),
+                    m.topics.time_ms(),
+                    m.services.time_ms(),
+                    transactions,
+                ];
                 times.into_iter().fold(m.coordination.time_ms(), i64::max)
             }
         }
@@ -393,7 +398,7 @@ impl Data {
             }
             DataUnit::Services(unit) => {
                 let mut outputs = Vec::new();
-                self.services.apply_unit(unit, &mut outputs);
+                self.services.apply_unit(stamp, unit, &mut outputs);
                 out.extend(outputs.into_iter().map(ShardOutput::Services));
             }
             DataUnit::Transactions(unit) => {

@@ -1,22 +1,9 @@
 //! What may be asked of the services, what is told, and the byte form.
 
+use super::model::{CheckSpec, Instance, Status, decode_status};
 use base::{DecodeError, NodeId, Origin, Reader, Writer};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::fmt;
-
-/// Bytes of the name of a service, of an id, of an address, and of a tag.
-pub const NAME_BYTES_MAX: usize = 253;
-/// Tags of an instance.
-pub const TAGS_MAX: usize = 64;
-/// Keys of an instance's metadata.
-pub const META_MAX: usize = 64;
-/// Bytes of such a key.
-pub const META_KEY_BYTES_MAX: usize = 128;
-/// Bytes of its value.
-pub const META_VALUE_BYTES_MAX: usize = 512;
-/// The greatest weight.
-pub const WEIGHT_MAX: u32 = 65_535;
 
 /// One replicated unit: a command and who waits for its answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,38 +17,76 @@ pub struct Unit {
 /// Everything that the log may hold for this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
-    /// Adds an instance, or puts it in place of what its node registered under its id.
-    Register(Instance),
-    /// Removes an instance.
+    /// Adds an instance with its checks, or puts them in place of what has its id. What is there already, as it
+    /// is asked for, stays as it is: its node, and what its checks say.
+    Register {
+        /// The instance.
+        instance: Instance,
+        /// Its checks.
+        checks: Vec<CheckSpec>,
+        /// Removes those checks of it that are not among these.
+        replace_checks: bool,
+    },
+    /// Removes an instance and its checks.
     Deregister {
-        /// The node that it was registered at.
-        node: NodeId,
         /// Its id.
         id: String,
     },
-}
-
-/// One that offers a service.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Instance {
-    /// The node that it was registered at.
-    pub node: NodeId,
-    /// That node's address, for instances without one of their own.
-    pub node_address: String,
-    /// What it is known by on its node.
-    pub id: String,
-    /// The service that it offers.
-    pub service: String,
-    /// Its address, or empty: the node's.
-    pub address: String,
-    /// Its port, or 0.
-    pub port: u16,
-    /// Labels that clients may ask for.
-    pub tags: Vec<String>,
-    /// Anything else.
-    pub meta: BTreeMap<String, String>,
-    /// Its share of requests while it passes its checks, and while it only warns; at most [`WEIGHT_MAX`].
-    pub weights: (u32, u32),
+    /// Adds a check, or puts it in place of the one with its id.
+    RegisterCheck {
+        /// The node that it is registered at.
+        node: NodeId,
+        /// The check.
+        check: CheckSpec,
+    },
+    /// Removes a check.
+    DeregisterCheck {
+        /// Its id.
+        id: String,
+    },
+    /// Tells a check with a time-out.
+    Tell {
+        /// Its id.
+        id: String,
+        /// What it says from now on.
+        status: Status,
+        /// In words; what is too long is cut.
+        output: String,
+    },
+    /// A check was not told in time, as the leader saw it.
+    Expire {
+        /// The check's number.
+        number: u64,
+        /// How often it had been told when its time ran out. One that was told since has not expired.
+        beats: u64,
+    },
+    /// What the node that runs a check has seen.
+    Observe {
+        /// The check's number.
+        number: u64,
+        /// In which epoch the node was to run it. What one saw that is not to run it any more does not count.
+        epoch: u32,
+        /// What the check says.
+        status: Status,
+        /// In words; what is too long is cut.
+        output: String,
+    },
+    /// Another node is to run a check, as the leader decided.
+    Assign {
+        /// The check's number.
+        number: u64,
+        /// The epoch in which that was decided.
+        epoch: u32,
+        /// Which node.
+        runner: NodeId,
+    },
+    /// Removes the instance of a check that was critical for too long, as the leader saw it.
+    Reap {
+        /// The check's number.
+        number: u64,
+        /// Since when it was critical, Unix milliseconds.
+        since_ms: i64,
+    },
 }
 
 /// What was done.
@@ -76,18 +101,31 @@ pub enum Reply {
 pub enum Refusal {
     /// A field does not keep its limits.
     Invalid(&'static str),
-    /// No such instance was registered at that node.
-    UnknownInstance,
-    /// There is no room for more instances.
+    /// There is no instance of this id.
+    UnknownInstance(String),
+    /// There is no check of this id.
+    UnknownCheck(String),
+    /// This check is not told, it looks.
+    NotTtl(String),
+    /// There is no room for more.
     TooMany,
+    /// What the command leans on is not so any more.
+    Outdated,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(what) => f.write_str(what),
-            Self::UnknownInstance => f.write_str("no such service is registered at this node"),
+            Self::UnknownInstance(id) => {
+                write!(f, "Unknown service ID {id:?}: register it first")
+            }
+            Self::UnknownCheck(id) => write!(f, "Unknown check ID {id:?}: register it first"),
+            Self::NotTtl(id) => {
+                write!(f, "check {id:?} has no TTL: a node looks, it is not told")
+            }
             Self::TooMany => f.write_str("there are too many services; deregister some"),
+            Self::Outdated => f.write_str("what this leaned on is not so any more"),
         }
     }
 }
@@ -102,80 +140,18 @@ pub enum Output {
         /// The answer.
         reply: Result<Reply, Refusal>,
     },
-    /// The instances of a service changed.
+    /// The instances of a service changed, or what their checks say.
     Changed {
         /// Its name.
         service: String,
+        /// True when instances came, went or changed; false for checks only.
+        instances: bool,
     },
-}
-
-impl Instance {
-    /// Names the first field that does not keep its limits.
-    pub fn check(&self) -> Result<(), Refusal> {
-        let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
-        let is_pair = |(key, value): (&String, &String)| {
-            key.len() <= META_KEY_BYTES_MAX && value.len() <= META_VALUE_BYTES_MAX
-        };
-        let rules = [
-            (
-                is_name(&self.service),
-                "a service's name has 1 to 253 bytes",
-            ),
-            (is_name(&self.id), "a service's id has 1 to 253 bytes"),
-            (
-                self.address.len() <= NAME_BYTES_MAX && self.node_address.len() <= NAME_BYTES_MAX,
-                "an address has at most 253 bytes",
-            ),
-            (
-                self.tags.len() <= TAGS_MAX && self.tags.iter().all(|tag| is_name(tag)),
-                "a service has at most 64 tags of 1 to 253 bytes",
-            ),
-            (
-                self.meta.len() <= META_MAX && self.meta.iter().all(is_pair),
-                "metadata have at most 64 keys of at most 128 bytes, with values of at most 512",
-            ),
-            (
-                self.weights.0 <= WEIGHT_MAX && self.weights.1 <= WEIGHT_MAX,
-                "weights are at most 65535",
-            ),
-        ];
-        match rules.into_iter().find(|(holds, _)| !holds) {
-            Some((_, rule)) => Err(Refusal::Invalid(rule)),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn encode_into(&self, w: &mut Writer) {
-        w.u64(self.node.0).str(&self.node_address).str(&self.id);
-        w.str(&self.service).str(&self.address).u16(self.port);
-        w.u32(self.tags.len() as u32);
-        for tag in &self.tags {
-            w.str(tag);
-        }
-        w.u32(self.meta.len() as u32);
-        for (key, value) in &self.meta {
-            w.str(key).str(value);
-        }
-        w.u32(self.weights.0).u32(self.weights.1);
-    }
-
-    pub(super) fn decode_from(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            node: NodeId(r.u64()?),
-            node_address: r.str()?.to_owned(),
-            id: r.str()?.to_owned(),
-            service: r.str()?.to_owned(),
-            address: r.str()?.to_owned(),
-            port: r.u16()?,
-            tags: (0..r.count(4)?)
-                .map(|_| Ok(r.str()?.to_owned()))
-                .collect::<Result<_, DecodeError>>()?,
-            meta: (0..r.count(8)?)
-                .map(|_| Ok((r.str()?.to_owned(), r.str()?.to_owned())))
-                .collect::<Result<_, DecodeError>>()?,
-            weights: (r.u32()?, r.u32()?),
-        })
-    }
+    /// A check came, went, was told, or changed in any other way.
+    Check {
+        /// Its number.
+        number: u64,
+    },
 }
 
 impl Unit {
@@ -190,12 +166,52 @@ impl Unit {
     pub fn encode_into(&self, w: &mut Writer) {
         self.origin.encode_into(w);
         match &self.command {
-            Command::Register(instance) => {
-                w.u8(1);
+            Command::Register {
+                instance,
+                checks,
+                replace_checks,
+            } => {
+                w.u8(1).bool(*replace_checks);
                 instance.encode_into(w);
+                w.u32(checks.len() as u32);
+                for check in checks {
+                    check.encode_into(w);
+                }
             }
-            Command::Deregister { node, id } => {
-                w.u8(2).u64(node.0).str(id);
+            Command::Deregister { id } => {
+                w.u8(2).str(id);
+            }
+            Command::RegisterCheck { node, check } => {
+                w.u8(3).u64(node.0);
+                check.encode_into(w);
+            }
+            Command::DeregisterCheck { id } => {
+                w.u8(4).str(id);
+            }
+            Command::Tell { id, status, output } => {
+                w.u8(5).str(id).u8(*status as u8).str(output);
+            }
+            Command::Expire { number, beats } => {
+                w.u8(6).u64(*number).u64(*beats);
+            }
+            Command::Observe {
+                number,
+                epoch,
+                status,
+                output,
+            } => {
+                w.u8(7).u64(*number).u32(*epoch);
+                w.u8(*status as u8).str(output);
+            }
+            Command::Assign {
+                number,
+                epoch,
+                runner,
+            } => {
+                w.u8(8).u64(*number).u32(*epoch).u64(runner.0);
+            }
+            Command::Reap { number, since_ms } => {
+                w.u8(9).u64(*number).i64(*since_ms);
             }
         }
     }
@@ -205,10 +221,46 @@ impl Unit {
         let mut r = Reader::new(bytes);
         let origin = Origin::decode_from(&mut r)?;
         let command = match r.u8()? {
-            1 => Command::Register(Instance::decode_from(&mut r)?),
+            1 => Command::Register {
+                replace_checks: r.bool()?,
+                instance: Instance::decode_from(&mut r)?,
+                checks: (0..r.count(30)?)
+                    .map(|_| CheckSpec::decode_from(&mut r))
+                    .collect::<Result<_, DecodeError>>()?,
+            },
             2 => Command::Deregister {
-                node: NodeId(r.u64()?),
                 id: r.str()?.to_owned(),
+            },
+            3 => Command::RegisterCheck {
+                node: NodeId(r.u64()?),
+                check: CheckSpec::decode_from(&mut r)?,
+            },
+            4 => Command::DeregisterCheck {
+                id: r.str()?.to_owned(),
+            },
+            5 => Command::Tell {
+                id: r.str()?.to_owned(),
+                status: decode_status(&mut r)?,
+                output: r.str()?.to_owned(),
+            },
+            6 => Command::Expire {
+                number: r.u64()?,
+                beats: r.u64()?,
+            },
+            7 => Command::Observe {
+                number: r.u64()?,
+                epoch: r.u32()?,
+                status: decode_status(&mut r)?,
+                output: r.str()?.to_owned(),
+            },
+            8 => Command::Assign {
+                number: r.u64()?,
+                epoch: r.u32()?,
+                runner: NodeId(r.u64()?),
+            },
+            9 => Command::Reap {
+                number: r.u64()?,
+                since_ms: r.i64()?,
             },
             _ => return Err(DecodeError::Invalid("services command")),
         };

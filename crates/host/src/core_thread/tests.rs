@@ -31,6 +31,7 @@ fn thread() -> CoreThread {
         poll,
         mail,
         mailbox: Mailbox::new(sender, waker),
+        prober: Prober::start().unwrap(),
         disks: BTreeMap::new(),
         ports: FrontEnd::ALL
             .map(|front| {

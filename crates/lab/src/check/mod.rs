@@ -11,6 +11,7 @@ mod reaped;
 mod register;
 mod registers;
 mod replicas;
+mod services;
 mod sessions;
 mod transfers;
 mod watches;
@@ -21,7 +22,7 @@ use crate::history::History;
 pub type Check = fn(&History) -> Vec<String>;
 
 /// Every checker, with its name.
-pub const ALL: [(&str, Check); 20] = [
+pub const ALL: [(&str, Check); 21] = [
     ("registers", registers::check),
     ("log", log::check),
     ("sessions", sessions::check),
@@ -42,6 +43,7 @@ pub const ALL: [(&str, Check); 20] = [
     ("groups' positions", kafka::positions::check),
     ("locks", locks::check),
     ("transfers", transfers::check),
+    ("services", services::check),
 ];
 
 /// Everything that any checker objects to.

@@ -16,14 +16,18 @@ pub fn unit(origin: Origin, command: Command) -> DataUnit {
 
 /// True for a command that needs room.
 pub fn adds(command: &Command) -> bool {
-    matches!(command, Command::Register(_))
+    matches!(
+        command,
+        Command::Register { .. } | Command::RegisterCheck { .. }
+    )
 }
 
 /// What a query sees.
 pub fn look(services: &Services, query: &Query) -> Seen {
     let (index, answer) = services.read(query);
     let watched = match query {
-        Query::Names | Query::Node { .. } => Watched::Services,
+        Query::Names => Watched::Names,
+        Query::AnyCase { .. } | Query::Instances | Query::Checks => Watched::Services,
         Query::Service { name } => Watched::Service(name.clone()),
     };
     Seen {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use journal::{DiskOp, DiskResult, FileId, Recovery, Ticket};
 use node::{
     Action, AdminCommand, AdminReply, Call, CallReply, ClientId, Core, CoreConfig, DiskSpace,
-    Endpoint, Event, FrontEnd, Hello, LaneStart, PoolSpec, RequestId, Status, StreamId,
+    Endpoint, Event, FrontEnd, Hello, LaneStart, PoolSpec, ProbeResult, ProbeTarget, RequestId,
+    Status, StreamId,
 };
 use std::collections::{BTreeMap, VecDeque};
 use wire_zookeeper::ConnectRequest;
@@ -35,6 +36,8 @@ pub struct Machine {
     running: Vec<Core>,
     inboxes: Vec<VecDeque<Event>>,
     replies: Vec<AdminReply>,
+    /// Probes that it has run.
+    pub probed: u32,
     answers: BTreeMap<RequestId, CallReply>,
 }
 
@@ -54,6 +57,7 @@ impl Machine {
             running: Vec::new(),
             inboxes: Vec::new(),
             replies: Vec::new(),
+            probed: 0,
             answers: BTreeMap::new(),
         }
     }
@@ -84,6 +88,8 @@ pub struct House {
     pub main_shards: u16,
     pub machines: Vec<Machine>,
     pub clients: BTreeMap<ClientId, Client>,
+    /// What does not answer probes.
+    pub refuses: Vec<ProbeTarget>,
     streams: BTreeMap<(usize, usize, Endpoint), Stream>,
     next: u64,
 }
@@ -308,6 +314,16 @@ impl House {
             Action::AdminReply { reply, .. } => self.machines[m].replies.push(reply),
             Action::CallReply { request, reply } => {
                 self.machines[m].answers.insert(request, reply);
+            }
+            Action::Probe { probe, target, .. } => {
+                self.machines[m].probed += 1;
+                let result = match self.refuses.contains(&target) {
+                    true => ProbeResult::Failed {
+                        why: "connection refused".into(),
+                    },
+                    false => ProbeResult::Connected,
+                };
+                self.post(m, core, Event::Probed { probe, result });
             }
             Action::Log { message, .. } => self.machines[m].log.push(message),
             Action::Stop { reason, .. } => {
