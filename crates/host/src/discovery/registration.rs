@@ -82,6 +82,9 @@ pub struct Told {
 pub fn read<T: DeserializeOwned>(body: &str) -> Result<T, String> {
     let wrong = |error: serde_json::Error| format!("Request decode failed: {error}");
     let value: Value = serde_json::from_str(body).map_err(wrong)?;
+    if !value.is_object() {
+        return Err("Request decode failed: a JSON object is wanted".into());
+    }
     serde_json::from_value(plain(value)).map_err(wrong)
 }
 
