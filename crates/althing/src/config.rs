@@ -1,8 +1,8 @@
 //! The configuration file: TOML, with unknown keys refused, and `ALTHING_…` variables over it.
 
 use crate::{Failure, Outcome};
-use host::HostConfig;
 use host::gateway::GatewayConfig;
+use host::{FilesConfig, HostConfig};
 use node::{CoreConfig, Durability, FrontEnd, Policy, PoolSpec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Every key, as it is written with dots; also the names that a typo is compared with, and the
 /// environment variables (`listen.peers` is `ALTHING_LISTEN_PEERS`).
-const KEYS: [&str; 32] = [
+const KEYS: [&str; 40] = [
     "data",
     "advertise",
     "initial_members",
@@ -45,6 +45,14 @@ const KEYS: [&str; 32] = [
     "cache.redirects",
     "kafka.auto_create_topics_enable",
     "kafka.num_partitions",
+    "files.serve",
+    "files.chunk_bytes",
+    "files.copies",
+    "files.copies_min",
+    "files.lease_ms",
+    "files.copy_after_ms",
+    "files.repair_bytes_per_s",
+    "files.scrub_bytes_per_s",
 ];
 
 /// Where the gateway listens unless told otherwise.
@@ -80,6 +88,8 @@ struct File {
     cache: Cache,
     #[serde(default)]
     kafka: Kafka,
+    #[serde(default)]
+    files: Files,
     #[serde(default)]
     gateway: Gateway,
 }
@@ -147,6 +157,41 @@ struct Cache {
 struct Kafka {
     auto_create_topics_enable: Option<bool>,
     num_partitions: Option<u32>,
+}
+
+/// `serve`: whether this node keeps chunks. The others are meant alike on all nodes.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Files {
+    serve: Option<bool>,
+    chunk_bytes: Option<u32>,
+    copies: Option<u8>,
+    copies_min: Option<u8>,
+    lease_ms: Option<u32>,
+    copy_after_ms: Option<u64>,
+    repair_bytes_per_s: Option<u64>,
+    scrub_bytes_per_s: Option<u64>,
+}
+
+impl Files {
+    fn build(&self) -> Result<FilesConfig, String> {
+        let defaults = FilesConfig::default();
+        let config = FilesConfig {
+            serves_chunks: self.serve.unwrap_or(defaults.serves_chunks),
+            chunk_bytes: self.chunk_bytes.unwrap_or(defaults.chunk_bytes),
+            copies: self.copies.unwrap_or(defaults.copies),
+            copies_min: (self.copies_min).unwrap_or(
+                defaults
+                    .copies_min
+                    .min(self.copies.unwrap_or(defaults.copies)),
+            ),
+            lease_ms: self.lease_ms.unwrap_or(defaults.lease_ms),
+            repair_bytes_per_s: (self.repair_bytes_per_s).unwrap_or(defaults.repair_bytes_per_s),
+            scrub_bytes_per_s: (self.scrub_bytes_per_s).unwrap_or(defaults.scrub_bytes_per_s),
+        };
+        config.check()?;
+        Ok(config)
+    }
 }
 
 impl Cache {
@@ -322,7 +367,10 @@ fn build(file: File) -> Result<HostConfig, String> {
     for pool in &pools {
         pool.check()?;
     }
+    let files = file.files.build()?;
     let core = CoreConfig {
+        files_copy_after_us: (file.files.copy_after_ms)
+            .map_or(defaults.files_copy_after_us, |ms| ms.saturating_mul(1_000)),
         pools,
         cache_pool,
         cache_redirects: file.cache.redirects.unwrap_or(defaults.cache_redirects),
@@ -419,6 +467,7 @@ fn build(file: File) -> Result<HostConfig, String> {
             .unwrap_or(defaults.disk_free_min_percent),
         console_hosts: file.console_hosts,
         gateway,
+        files,
         core,
     };
     config.check().map_err(|error| error.to_string())?;

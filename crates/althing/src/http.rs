@@ -1,9 +1,137 @@
 //! As much of an HTTP client as the command line needs: one request, one answer, one connection.
 
 use crate::{Failure, failed};
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
+
+/// What a request carries.
+pub enum Content<'a> {
+    /// Nothing.
+    None,
+    /// JSON.
+    Json(&'a str),
+    /// So many bytes of this.
+    Sized(&'a mut dyn Read, u64),
+    /// All of this.
+    Unsized(&'a mut dyn Read),
+}
+
+/// An answer whose body is still to be read; it ends where the server said it would, or with an error.
+pub struct Answering {
+    /// The status.
+    pub code: u16,
+    head: String,
+    left: Option<u64>,
+    stream: BufReader<TcpStream>,
+}
+
+impl Answering {
+    /// Whether the status says that it was done.
+    pub fn is_good(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+}
+
+impl Read for Answering {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(left) = &mut self.left else {
+            return self.stream.read(buffer);
+        };
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let read = self.stream.read(&mut buffer[..wanted])?;
+        if read == 0 && wanted > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *left -= read as u64;
+        Ok(read)
+    }
+}
+
+/// Sends a request of any size. `time` bounds each step, not the whole.
+pub fn send(
+    method: &str,
+    address: &str,
+    path: &str,
+    content: Content<'_>,
+    time: Duration,
+) -> io::Result<Answering> {
+    let target = (address.to_socket_addrs()?.next())
+        .ok_or_else(|| io::Error::other("the name has no address"))?;
+    let mut stream = TcpStream::connect_timeout(&target, time)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(time))?;
+    stream.set_write_timeout(Some(time))?;
+    let length = match &content {
+        Content::None => "Content-Length: 0".to_owned(),
+        Content::Json(text) => format!(
+            "Content-Type: application/json\r\nContent-Length: {}",
+            text.len()
+        ),
+        Content::Sized(_, length) => format!("Content-Length: {length}"),
+        Content::Unsized(_) => "Transfer-Encoding: chunked".into(),
+    };
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n{length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    // Who refuses may answer before all was sent, and close: the answer says more than the broken pipe.
+    let sent = match content {
+        Content::None => Ok(()),
+        Content::Json(text) => stream.write_all(text.as_bytes()),
+        Content::Sized(source, length) => io::copy(&mut source.take(length), &mut stream).map(drop),
+        Content::Unsized(source) => send_chunked(source, &mut stream),
+    };
+    let answer = read_head(BufReader::new(stream));
+    match (sent, answer) {
+        (_, Ok(answer)) => Ok(answer),
+        (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
+    }
+}
+
+fn send_chunked(source: &mut dyn Read, stream: &mut TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let read = source.read(&mut buffer)?;
+        write!(stream, "{read:x}\r\n")?;
+        stream.write_all(&buffer[..read])?;
+        stream.write_all(b"\r\n")?;
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn read_head(mut stream: BufReader<TcpStream>) -> io::Result<Answering> {
+    let strange = || io::Error::other("the answer is not HTTP");
+    let mut line = String::new();
+    (&mut stream).take(1024).read_line(&mut line)?;
+    let code = line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
+    let code = code.ok_or_else(strange)?;
+    let (mut head, mut left) = (String::new(), None);
+    loop {
+        line.clear();
+        (&mut stream).take(16 << 10).read_line(&mut line)?;
+        let text = line.trim_end();
+        if text.is_empty() {
+            return Ok(Answering {
+                code,
+                head,
+                left,
+                stream,
+            });
+        }
+        let (name, value) = text.split_once(':').ok_or_else(strange)?;
+        if name.eq_ignore_ascii_case("content-length") {
+            left = Some(value.trim().parse().map_err(|_| strange())?);
+        }
+        head.push_str(&line);
+    }
+}
 
 /// Largest answer.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -19,7 +147,7 @@ pub enum Body<'a> {
     Put(&'a str),
 }
 
-/// What came.
+/// What came, whole.
 pub struct Answer {
     /// The status code.
     pub code: u16,
@@ -63,43 +191,14 @@ pub fn request(
 }
 
 fn exchange(address: &str, path: &str, body: Body<'_>, time: Duration) -> std::io::Result<Answer> {
-    let other = std::io::Error::other::<&str>;
-    let target = address
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| other("the name has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&target, time)?;
-    stream.set_read_timeout(Some(time))?;
-    stream.set_write_timeout(Some(time))?;
-    let (method, body) = match body {
-        Body::None => ("GET", None),
-        Body::Post(body) => ("POST", Some(body)),
-        Body::Put(body) => ("PUT", Some(body)),
+    let (method, content) = match body {
+        Body::None => ("GET", Content::None),
+        Body::Post(text) => ("POST", Content::Json(text)),
+        Body::Put(text) => ("PUT", Content::Json(text)),
     };
-    // HTTP/1.0: the answer comes in one piece and ends with the connection.
-    let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n");
-    if let Some(body) = body {
-        request += &format!(
-            "Content-Type: application/json\r\nContent-Length: {}\r\n",
-            body.len()
-        );
-    }
-    request += "\r\n";
-    request += body.unwrap_or_default();
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-    let answer = String::from_utf8(answer).map_err(|_| other("the answer is not text"))?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or_else(|| other("the answer is not HTTP"))?;
-    let code = head
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.split(' ').nth(1)?.parse().ok())
-        .ok_or_else(|| other("the answer is not HTTP"))?;
-    Ok(Answer {
-        code,
-        head: head.to_owned(),
-        body: body.to_owned(),
-    })
+    let answering = send(method, address, path, content, time)?;
+    let (code, head) = (answering.code, answering.head.clone());
+    let mut body = String::new();
+    answering.take(ANSWER_BYTES_MAX).read_to_string(&mut body)?;
+    Ok(Answer { code, head, body })
 }

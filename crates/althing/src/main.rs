@@ -3,6 +3,7 @@
 mod cluster;
 mod config;
 mod dev;
+mod fs;
 mod gateway;
 mod http;
 mod lock;
@@ -98,6 +99,8 @@ enum Mode {
     /// Hold a lock on the tree, on the cache or on a table, and run a command under it
     #[command(after_help = lock::EXIT_CODES)]
     Lock(lock::Options),
+    /// Put, get and look at files
+    Fs(fs::Options),
     /// Simulate what is shipped, under faults, from a seed
     #[command(subcommand, after_help = LAB_HELP)]
     Lab(LabMode),
@@ -150,6 +153,7 @@ fn main() -> ExitCode {
         Mode::Topic(options) => topic::run_topic(&options),
         Mode::Group(options) => topic::run_group(&options),
         Mode::Lock(options) => lock::run(options),
+        Mode::Fs(options) => fs::run(&options),
         Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),
         Mode::Lab(LabMode::Algorithm(verb)) => match lab::peers::verbs::lab(&verb) {
             Ok(true) => Ok(()),

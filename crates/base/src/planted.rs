@@ -44,6 +44,10 @@ pub enum Bug {
     ExpireSetAnew,
     /// The answer to a write goes to the connection's first that waits.
     AnswerAnotherWaiter,
+    /// A writer whose lease has ended still adds to a file.
+    CommitWithoutLease,
+    /// A copy of a chunk whose checksum was found wrong keeps counting as good.
+    TrustCorruptCopy,
     /// A participant of a transaction commits when it has promised, before that is decided.
     CommitBeforeDecision,
     /// What a transaction holds is not held any more by a replica that was filled from a snapshot.
@@ -125,7 +129,7 @@ pub enum PeerBug {
 
 /// Every bug of the shipped node, for tests that go through them. Those of the lab's algorithms are
 /// planted one by one, each in the test of its algorithm.
-pub const ALL: [Bug; 32] = [
+pub const ALL: [Bug; 34] = [
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,
@@ -145,6 +149,8 @@ pub const ALL: [Bug; 32] = [
     Bug::IgnoreTouchedWatch,
     Bug::ExpireSetAnew,
     Bug::AnswerAnotherWaiter,
+    Bug::CommitWithoutLease,
+    Bug::TrustCorruptCopy,
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,

@@ -4,6 +4,7 @@
 //! `/v1/series`. Nothing is loaded from elsewhere.
 
 mod cache;
+mod files;
 mod gateway;
 mod keys;
 mod layout;
@@ -46,11 +47,13 @@ pub enum Page {
     Gateway,
     /// Transactions over chapters.
     Transactions,
+    /// Files and their chunks.
+    Files,
 }
 
 impl Page {
     /// All, in the order of the navigation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Overview,
         Self::Members,
         Self::Shards,
@@ -62,6 +65,7 @@ impl Page {
         Self::Topics,
         Self::Gateway,
         Self::Transactions,
+        Self::Files,
     ];
 
     /// The page at a URL's path.
@@ -83,6 +87,7 @@ impl Page {
             Self::Topics => "/topics",
             Self::Gateway => "/gateway",
             Self::Transactions => "/transactions",
+            Self::Files => "/files",
         }
     }
 
@@ -100,6 +105,7 @@ impl Page {
             Self::Topics => "Topics",
             Self::Gateway => "Gateway",
             Self::Transactions => "Transactions",
+            Self::Files => "Files",
         }
     }
 }
@@ -135,6 +141,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Topics => topics::body(view),
         Page::Gateway => gateway::body(view),
         Page::Transactions => transactions::body(view),
+        Page::Files => files::body(view),
     };
     layout::page(page, view, &body).into_string()
 }

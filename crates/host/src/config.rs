@@ -1,7 +1,7 @@
 //! What a host is told at its start.
 
-use crate::HostError;
 use crate::gateway::GatewayConfig;
+use crate::{FilesConfig, HostError};
 use node::{CoreConfig, FrontEnd};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,6 +38,8 @@ pub struct HostConfig {
     pub console_hosts: Vec<String>,
     /// The gateway; `None` leaves it off.
     pub gateway: Option<GatewayConfig>,
+    /// How files are kept.
+    pub files: FilesConfig,
     /// What the cores are told; the host fills in core, cores, lanes, address, members, identity, seed and secret.
     pub core: CoreConfig,
 }
@@ -61,6 +63,7 @@ impl Default for HostConfig {
             disk_free_min_percent: 5,
             console_hosts: Vec::new(),
             gateway: None,
+            files: FilesConfig::default(),
             core: CoreConfig::default(),
         }
     }
@@ -76,14 +79,20 @@ impl HostConfig {
 
     /// Where clients reach this node, by protocol: the host that other nodes use, where all are listened on.
     pub fn advertised(&self) -> BTreeMap<FrontEnd, String> {
+        (self.clients.iter())
+            .map(|(front, at)| (*front, self.reached(*at)))
+            .collect()
+    }
+
+    /// Where others reach what listens at `at`: under the host that they know this node by, where that is all
+    /// addresses.
+    pub fn reached(&self, at: SocketAddr) -> String {
         let own = self.address();
         let host = own.rsplit_once(':').map_or(own.as_str(), |(host, _)| host);
-        (self.clients.iter())
-            .map(|(front, at)| match at.ip().is_unspecified() {
-                true => (*front, format!("{host}:{}", at.port())),
-                false => (*front, at.to_string()),
-            })
-            .collect()
+        match at.ip().is_unspecified() {
+            true => format!("{host}:{}", at.port()),
+            false => at.to_string(),
+        }
     }
 
     /// Refuses what cannot work or must not be, without touching the machine.

@@ -4,6 +4,7 @@
 //! as JSON, which a page of another site cannot send without asking first; and only under a host name
 //! that is ours, so that a foreign name that resolves to this machine (DNS rebinding) gets nothing.
 
+use crate::files::{self, ChunkStore, FilesConfig};
 use crate::gateway::{self, GatewayHandle};
 use crate::log;
 use crate::mail::{self, Mail, Mailbox};
@@ -44,6 +45,8 @@ pub struct HttpConfig {
     pub hosts: Vec<String>,
     /// This node.
     pub node: NodeId,
+    /// How files are kept.
+    pub files: FilesConfig,
     /// Its host name or IP address, without a port, for services that have none of their own.
     pub node_address: String,
     /// The gateway of this node, if there is one.
@@ -87,6 +90,7 @@ impl Http {
         listener: TcpListener,
         cores: Vec<Mailbox>,
         config: HttpConfig,
+        chunks: Option<Arc<ChunkStore>>,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -105,7 +109,7 @@ impl Http {
             .spawn(move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        outcome = serve(listener, app) => {
+                        outcome = serve(listener, app, chunks) => {
                             if let Err(error) = outcome {
                                 log::error(format!("the console is not served any more: {error}"));
                             }
@@ -132,7 +136,7 @@ impl Drop for Http {
     }
 }
 
-async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
+async fn serve(listener: TcpListener, app: App, chunks: Option<Arc<ChunkStore>>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     tokio::spawn(sample(app.clone()));
     let router = Router::new()
@@ -147,6 +151,12 @@ async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
         .route("/readyz", get(readyz))
         .merge(discovery::routes())
         .merge(gateway::routes())
+        .merge(files::routes(
+            app.clone(),
+            app.config.files.clone(),
+            app.config.node,
+            chunks,
+        ))
         .fallback(get(page))
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .merge(transactions::routes())

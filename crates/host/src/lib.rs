@@ -16,6 +16,7 @@ mod discovery;
 mod disk;
 mod dns;
 mod error;
+mod files;
 mod frame;
 pub mod gateway;
 mod http;
@@ -32,4 +33,5 @@ mod transactions;
 
 pub use config::HostConfig;
 pub use error::HostError;
+pub use files::FilesConfig;
 pub use run::{Addresses, Observer, Running, StopHandle, run, run_with, start};

@@ -151,6 +151,7 @@ pub fn render(
     }
     shards(&mut out, statuses);
     trees(&mut out, statuses);
+    files(&mut out, statuses);
     caches(&mut out, statuses);
     topics(&mut out, statuses);
     if let Some(gateway) = gateway {
@@ -186,6 +187,44 @@ fn shards(out: &mut Page, statuses: &[Status]) {
         for shard in statuses.iter().flat_map(|status| &status.shards) {
             out.line(&name, &[("shard", &shard.name)], field(shard));
         }
+    }
+}
+
+fn files(out: &mut Page, statuses: &[Status]) {
+    let Some(files) = statuses.iter().find_map(|s| s.files.as_ref()) else {
+        return;
+    };
+    for (name, help, value) in [
+        ("files", "Files.", files.files),
+        ("file_writers", "Files being written.", files.writers),
+        ("chunks", "Chunks of all files.", files.chunks),
+        (
+            "chunks_missing",
+            "Chunks without a good copy anywhere.",
+            files.missing,
+        ),
+        (
+            "chunks_unreachable",
+            "Chunks whose good copies are all on nodes that are not heard.",
+            files.unreachable,
+        ),
+        (
+            "chunks_short",
+            "Chunks with fewer good copies on nodes that are heard than wanted.",
+            files.short,
+        ),
+        (
+            "chunk_copies_corrupt",
+            "Copies of chunks that are corrupt.",
+            files.corrupt,
+        ),
+        (
+            "chunk_copies_making",
+            "Copies of chunks under way.",
+            files.making,
+        ),
+    ] {
+        out.gauge(&format!("althing_{name}"), help, value);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::core_thread::{self, CoreParts, WAKER_TOKEN};
 use crate::directory::{Directory, Lock};
 use crate::disk::LaneDisk;
 use crate::dns::{self, Dns};
+use crate::files::ChunkStore;
 use crate::gateway::GatewayThread;
 use crate::http::{Http, HttpConfig};
 use crate::mail::{Mail, Mailbox};
@@ -149,6 +150,17 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         ))
     };
 
+    let serving = addresses.console.filter(|_| config.files.serves_chunks);
+    let chunks_address = serving.map(|address| config.reached(address));
+    let chunks = serving
+        .map(|_| ChunkStore::open(&config.data).map(Arc::new))
+        .transpose()
+        .map_err(|error| {
+            HostError::Directory(format!(
+                "cannot open the chunks in {}: {error}. Check its owner and the disk",
+                config.data.display()
+            ))
+        })?;
     let mut waiting = Vec::new();
     for (core, ports) in (0..config.cores).zip(client_ports) {
         let poll = Poll::new().map_err(machine)?;
@@ -185,6 +197,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
             seed: seeds.seed()?,
             secret,
             listeners: config.advertised(),
+            chunks_address: chunks_address.clone(),
             ..config.core.clone()
         };
         let parts = CoreParts {
@@ -235,8 +248,9 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
                 node_address: host.trim_matches(['[', ']']).to_owned(),
                 hosts: config.console_hosts.clone(),
                 gateway: gateway.as_ref().map(GatewayThread::handle),
+                files: config.files.clone(),
             };
-            Http::start(listener, mailboxes.clone(), http).map_err(machine)
+            Http::start(listener, mailboxes.clone(), http, chunks).map_err(machine)
         })
         .transpose()?;
     let least = config.disk_free_min_percent;
@@ -461,6 +475,11 @@ impl Entropy {
     fn secret(&self) -> Result<[u8; 32], HostError> {
         self.bytes()
     }
+}
+
+/// A number that nobody can guess.
+pub fn draw() -> Result<u64, HostError> {
+    Entropy::open()?.seed()
 }
 
 /// SIGINT and SIGTERM, as bytes on a socket.

@@ -23,6 +23,8 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::IgnoreTouchedWatch
         | Bug::ExpireSetAnew
         | Bug::AnswerAnotherWaiter
+        | Bug::CommitWithoutLease
+        | Bug::TrustCorruptCopy
         | Bug::CommitBeforeDecision
         | Bug::ForgetLocksOnSnapshot
         | Bug::CommitWithoutRecord
@@ -87,11 +89,14 @@ fn found(bug: Bug) -> Result<String, String> {
     Err(format!("{bug:?} was not found in {SEEDS_MAX} seeds"))
 }
 
-/// Bugs between shards: they are found in `crates/shard/tests/transactions.rs`.
-const ELSEWHERE: [Bug; 3] = [
+/// Bugs between shards, found in `crates/shard/tests/transactions.rs`, and of files, found in
+/// `crates/storage/tests/files_cluster.rs`.
+const ELSEWHERE: [Bug; 5] = [
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,
+    Bug::CommitWithoutLease,
+    Bug::TrustCorruptCopy,
 ];
 
 #[test]

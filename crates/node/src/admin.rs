@@ -183,6 +183,8 @@ pub struct Status {
     pub tree: Option<TreeStatus>,
     /// The services, when the core holds them.
     pub services: Option<ServicesStatus>,
+    /// The cluster's files, when this core holds their names and any were ever there.
+    pub files: Option<FilesStatus>,
     /// The cache on this core, once the cluster is formed.
     pub cache: Option<CacheStatus>,
     /// Transactions over chapters, shard by shard; shards that have seen none are left out.
@@ -340,6 +342,33 @@ pub struct InstanceRow {
     pub runner: String,
     /// For how many milliseconds it has said so.
     pub since_ms: u64,
+}
+
+/// The cluster's files, as this node's replica of their names has them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FilesStatus {
+    /// Files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Chunks of all files.
+    pub chunks: u64,
+    /// Files being written.
+    pub writers: u64,
+    /// Chunks without a good copy anywhere.
+    pub missing: u64,
+    /// Chunks whose good copies are all on nodes that are not heard.
+    pub unreachable: u64,
+    /// Chunks with fewer good copies on nodes that are heard than wanted.
+    pub short: u64,
+    /// Copies that are corrupt.
+    pub corrupt: u64,
+    /// Copies under way.
+    pub making: u64,
+    /// Chunk servers: node id in hexadecimal, address for chunks, whether heard, whether it has room, chunks.
+    pub servers: Vec<(String, String, bool, bool, u64)>,
+    /// Some of the chunks with something wrong: path, chunk, good copies, copies wanted.
+    pub faults: Vec<(String, String, u64, u64)>,
 }
 
 /// The cache on this core.

@@ -7,6 +7,7 @@
 use crate::admin::Counters;
 use crate::desk::Desk;
 use crate::event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level};
+use crate::files::FilesDuty;
 use crate::formation::Formation;
 use crate::frame::Frame;
 use crate::front::Context;
@@ -15,7 +16,7 @@ use crate::kafka::{self, Kafka};
 use crate::lane::Lane;
 use crate::links::{Links, Step};
 use crate::once::Once;
-use crate::peers::{Peers, core_of, lane_of};
+use crate::peers::{CHUNKS, Peers, core_of, lane_of};
 use crate::redis::Redis;
 use crate::registry::Copies;
 use crate::replicas::Replicas;
@@ -79,6 +80,10 @@ pub struct CoreConfig {
     pub machine_version: u16,
     /// Where clients reach this node, by protocol: `host:port`, told to those who ask where keys lie.
     pub listeners: BTreeMap<FrontEnd, String>,
+    /// Where this node takes and gives chunks of files: `host:port`; `None` where it keeps none.
+    pub chunks_address: Option<String>,
+    /// Copies on a node that has been silent for this long are made anew elsewhere, in microseconds.
+    pub files_copy_after_us: u64,
     /// Whether every client of the cache is sent to the node that leads a key's shard, as in Redis' cluster
     /// mode; else only one that has asked for the slots.
     pub cache_redirects: bool,
@@ -111,10 +116,23 @@ impl Default for CoreConfig {
             cache_pool: "main".into(),
             machine_version: shard::MACHINE_VERSION,
             listeners: BTreeMap::new(),
+            chunks_address: None,
+            files_copy_after_us: 60_000_000,
             cache_redirects: false,
             topics_auto_create: true,
             topic_partitions: 1,
         }
+    }
+}
+
+impl CoreConfig {
+    /// Where clients and other nodes reach this node, by what they want of it.
+    pub(crate) fn addresses(&self) -> BTreeMap<String, String> {
+        let fronts = self.listeners.iter();
+        let fronts = fronts.map(|(front, address)| (front.key().to_owned(), address.clone()));
+        let chunks = self.chunks_address.iter();
+        let chunks = chunks.map(|address| (CHUNKS.to_owned(), address.clone()));
+        fronts.chain(chunks).collect()
     }
 }
 
@@ -171,6 +189,7 @@ pub struct Core {
     pub(crate) redis: Redis,
     pub(crate) kafka: Kafka,
     pub(crate) desk: Desk,
+    pub(crate) files: FilesDuty,
     /// Front ends that serve.
     pub(crate) open_fronts: BTreeSet<FrontEnd>,
     /// Replicas that were as new as any since they came to be.
@@ -257,6 +276,7 @@ impl Core {
             redis,
             kafka,
             desk,
+            files: FilesDuty::default(),
             open_fronts: BTreeSet::new(),
             caught_up: BTreeSet::new(),
             catch_up: BTreeMap::new(),
@@ -280,6 +300,8 @@ impl Core {
             rng,
             config,
         };
+        let (version, addresses) = (core.config.machine_version, core.config.addresses());
+        core.peers.introduce(me.node, version, addresses);
         for (id, start) in lanes {
             core.open_lane(id, start);
         }
@@ -543,6 +565,7 @@ impl Core {
             peers: &self.peers,
             holders: &self.holders,
             registry_copy: self.copies.copy.as_deref(),
+            space: &self.space,
             full: &self.space.full,
             asks: &mut self.asks,
             actions: &mut self.actions,

@@ -13,6 +13,7 @@
 //! says which shard a call is for, what its unit is, and what a read sees.
 
 mod checks;
+mod files;
 mod services;
 mod transactions;
 
@@ -35,6 +36,9 @@ use coordination::services as chapter;
 use shard::transaction::Place;
 use shard::{Data, DataUnit, Shard};
 use std::collections::{BTreeMap, BTreeSet};
+use storage::files as file_chapter;
+
+pub use files::{ChunkServer, FilesAnswer, FilesQuery};
 
 /// A call that was not answered for this long is answered with what is known, in microseconds.
 const CALL_MAX_US: u64 = 30_000_000;
@@ -55,6 +59,10 @@ pub enum Call {
     },
     /// Does several things to several chapters' data, all or none of them.
     Transact(Box<Transaction>),
+    /// Changes files' names, or what is known of their chunks.
+    ChangeFiles(file_chapter::Command),
+    /// Asks about files.
+    ReadFiles(FilesQuery),
 }
 
 /// "Not before there is something new."
@@ -92,6 +100,10 @@ pub enum CallReply {
         /// Why, and what to do.
         words: String,
     },
+    /// Of `ChangeFiles`: it was applied, or refused by what is there.
+    FilesChanged(Result<file_chapter::Reply, file_chapter::Refusal>),
+    /// Of `ReadFiles`.
+    Files(Box<FilesAnswer>),
     /// Nothing was done: this core does not hold the shard. Another core of the node may.
     NotHere {
         /// In words, with what to do.
@@ -141,6 +153,11 @@ impl Call {
                 (services::SHARD, Some(unit))
             }
             Self::ReadServices { .. } => (services::SHARD, None),
+            Self::ChangeFiles(command) => {
+                let unit = files::unit(origin, command.clone());
+                (files::SHARD, Some(unit))
+            }
+            Self::ReadFiles(_) => (files::SHARD, None),
             Self::Transact(transaction) => {
                 let (shard, unit) = transaction.unit(cx, origin)?;
                 (shard, Some(unit))
@@ -152,23 +169,28 @@ impl Call {
     fn adds(&self) -> bool {
         match self {
             Self::ChangeServices(command) => services::adds(command),
-            Self::ReadServices { .. } => false,
+            Self::ChangeFiles(command) => command.adds(),
+            Self::ReadServices { .. } | Self::ReadFiles(_) => false,
             Self::Transact(_) => true,
         }
     }
 
     /// What a call that reads sees in its shard.
-    fn look(&self, data: &Data) -> Option<Seen> {
+    fn look(&self, cx: &Context<'_>, data: &Data) -> Option<Seen> {
         match self {
             Self::ReadServices { query, .. } => Some(services::look(&data.services, query)),
-            Self::ChangeServices(_) | Self::Transact(_) => None,
+            Self::ReadFiles(query) => Some(files::look(cx, &data.files, query)),
+            Self::ChangeServices(_) | Self::ChangeFiles(_) | Self::Transact(_) => None,
         }
     }
 
     fn after(&self) -> Option<After> {
         match self {
             Self::ReadServices { after, .. } => *after,
-            Self::ChangeServices(_) | Self::Transact(_) => None,
+            Self::ChangeServices(_)
+            | Self::ChangeFiles(_)
+            | Self::ReadFiles(_)
+            | Self::Transact(_) => None,
         }
     }
 }
@@ -321,7 +343,7 @@ impl Desk {
             return;
         };
         let data = cx.data(pending.shard);
-        let Some(seen) = data.and_then(|data| pending.call.look(data)) else {
+        let Some(seen) = data.and_then(|data| pending.call.look(cx, data)) else {
             let message = nothing_is_there(cx, pending.shard).unwrap_or_default();
             return self.finish(cx, request, CallReply::Refused { message });
         };
@@ -425,6 +447,12 @@ impl Desk {
             let reply = transactions::reply(cx, transaction, id, outcome);
             self.applied(cx, origin, reply);
         }
+    }
+
+    /// One output of the files, in apply order.
+    pub fn handle_files(&mut self, cx: &mut Context<'_>, output: file_chapter::Output) {
+        let file_chapter::Output::Reply { origin, reply } = output;
+        self.applied(cx, origin, CallReply::FilesChanged(reply));
     }
 
     fn applied(&mut self, cx: &mut Context<'_>, origin: Origin, reply: CallReply) {

@@ -6,6 +6,7 @@ use crate::event::{Action, ClientId};
 use crate::holders::Holders;
 use crate::peers::Peers;
 use crate::replicas::Replicas;
+use crate::space::Space;
 use base::{Now, ShardId};
 use bytes::Bytes;
 use catalog::Catalog;
@@ -38,6 +39,8 @@ pub struct Context<'a> {
     pub holders: &'a Holders,
     /// The registry of topics, where another core of this node holds it.
     pub registry_copy: Option<&'a Registry>,
+    /// What is known of disks.
+    pub space: &'a Space,
     /// Shards that take no more data: their disks are nearly full.
     pub full: &'a BTreeSet<ShardId>,
     /// Requests to the core, in order.

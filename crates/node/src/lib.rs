@@ -10,6 +10,7 @@ pub mod admin;
 pub mod core;
 pub mod desk;
 pub mod event;
+mod files;
 mod formation;
 mod frame;
 mod front;
@@ -34,7 +35,8 @@ pub use crate::core::{Core, CoreConfig, LaneStart};
 pub use admin::{AdminCommand, AdminReply, DiskSpace, Status};
 pub use catalog::{Durability, Policy, PoolSpec};
 pub use desk::{
-    After, Call, CallReply, Condition, Operation, Probe, ProbeResult, ProbeTarget,
-    TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX, Transacted, Transaction,
+    After, Call, CallReply, ChunkServer, Condition, FilesAnswer, FilesQuery, Operation, Probe,
+    ProbeResult, ProbeTarget, TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX, Transacted,
+    Transaction,
 };
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};

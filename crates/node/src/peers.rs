@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// A peer is taken for unreachable after this many ping intervals of silence.
 const SILENT_INTERVALS: u64 = 4;
 
+/// What a chunk server's address is told under.
+pub const CHUNKS: &str = "chunks";
+
 /// What is known of a node.
 #[derive(Clone, Debug)]
 struct Known {
@@ -27,6 +30,7 @@ pub struct Peers {
     pub clocks: ClockOffsets,
     unreachable: BTreeMap<NodeId, bool>,
     about: BTreeMap<NodeId, (u16, BTreeMap<String, String>)>,
+    me: Option<NodeId>,
 }
 
 impl Peers {
@@ -64,6 +68,29 @@ impl Peers {
                 self.known.insert(node, known);
             }
         }
+    }
+
+    /// This node says of itself what it tells the others.
+    pub fn introduce(&mut self, me: NodeId, version: u16, addresses: BTreeMap<String, String>) {
+        self.me = Some(me);
+        self.about.insert(me, (version, addresses));
+    }
+
+    /// This node.
+    pub fn me(&self) -> Option<NodeId> {
+        self.me
+    }
+
+    /// True for this node, and for one that was heard lately.
+    pub fn is_heard(&self, node: NodeId) -> bool {
+        // Whoever was never heard has not fallen silent.
+        let is_known = self.detector.silent_us(node.0, u64::MAX).is_some();
+        self.me == Some(node) || (is_known && self.unreachable.get(&node) == Some(&false))
+    }
+
+    /// Where a node takes and gives chunks of files, if it keeps any.
+    pub fn chunks_address(&self, node: NodeId) -> Option<&String> {
+        self.about.get(&node)?.1.get(CHUNKS)
     }
 
     /// A node says which machine version it can apply, and where clients reach it.

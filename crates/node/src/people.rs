@@ -1,6 +1,7 @@
 //! What people ask: orders are refused or begun at once, questions are answered from the state.
 
 mod cache;
+mod files;
 mod services;
 mod topics;
 mod transactions;
@@ -232,6 +233,7 @@ impl Core {
             shards: self.replicas.iter().map(|s| self.shard_status(s)).collect(),
             tree: self.tree_status(),
             services: self.services_status(now),
+            files: self.files_status(),
             cache: self.cache_status(),
             transactions: self.transactions_status(now),
             topics: self.topics_status(),

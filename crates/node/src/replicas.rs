@@ -410,6 +410,9 @@ impl Core {
                 ShardEvent::Output(ShardOutput::Transactions(output)) => {
                     self.transactions_output(now, id, output);
                 }
+                ShardEvent::Output(ShardOutput::Files(output)) => {
+                    self.with_desk(now, |desk, cx| desk.handle_files(cx, output));
+                }
                 ShardEvent::Barrier(token) => self.barrier(now, token),
                 ShardEvent::Role => self.role_changed(now, id),
                 ShardEvent::Fetch {

@@ -9,7 +9,7 @@
 use crate::core::Core;
 use crate::frame::Frame;
 use base::{ClusterId, NodeId, ShardId, Term};
-use catalog::{CatalogCommand, META_SHARD, MemberState, Policy, VOTERS_MAX};
+use catalog::{CatalogCommand, META_SHARD, MemberState, Policy, TREE_SHARD, VOTERS_MAX};
 use shard::Shard;
 use std::collections::BTreeMap;
 
@@ -79,7 +79,10 @@ impl Core {
                     shard,
                     term: group.term(),
                     voters: members.conf.voters.len() as u32,
-                    released: leaving.iter().copied().filter(|n| !holds(n)).collect(),
+                    released: (leaving.iter().copied())
+                        .filter(|n| !holds(n))
+                        .filter(|n| shard != TREE_SHARD || self.files_release(*n))
+                        .collect(),
                 }
             })
             .collect();

@@ -16,13 +16,24 @@ use std::collections::BTreeSet;
 
 /// What is known of disks.
 #[derive(Debug, Default)]
-pub(crate) struct Space {
+pub struct Space {
     /// As measured last.
     pub own: DiskSpace,
     /// Shards that take no more data.
     pub full: BTreeSet<ShardId>,
     /// Other nodes that said of themselves that they have little room.
     low: BTreeSet<NodeId>,
+}
+
+impl Space {
+    /// True while a node's disk is nearly full.
+    pub fn is_low(&self, node: NodeId, is_me: bool) -> bool {
+        if is_me {
+            self.own.low
+        } else {
+            self.low.contains(&node)
+        }
+    }
 }
 
 impl Core {
@@ -40,11 +51,7 @@ impl Core {
     }
 
     pub(crate) fn disk_is_low(&self, node: NodeId) -> bool {
-        if node == self.me.node {
-            self.space.own.low
-        } else {
-            self.space.low.contains(&node)
-        }
+        self.space.is_low(node, node == self.me.node)
     }
 
     /// Voters of a shard as far as known here, and those of them with room.

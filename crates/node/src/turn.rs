@@ -71,6 +71,7 @@ impl Core {
         self.expire(now);
         self.resend_transactions(now);
         self.reap(now);
+        self.keep_files(now);
         self.check_clock(now);
         self.check_space(now);
         self.catch_up();
@@ -114,9 +115,7 @@ impl Core {
             let frame = Frame::About {
                 from: self.me.node,
                 machine_version: self.config.machine_version,
-                addresses: (self.config.listeners.iter())
-                    .map(|(front, address)| (front.key().to_owned(), address.clone()))
-                    .collect(),
+                addresses: self.config.addresses(),
             };
             for to in self.other_cores() {
                 if to.address != self.config.address {

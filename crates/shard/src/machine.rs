@@ -14,6 +14,7 @@ use coordination::Coordination;
 use coordination::services::{self, Services};
 use messaging::{Registry, Topics};
 use storage::cache::{self, Cache};
+use storage::files::{self, Files};
 use transactions::Transactions;
 
 /// A shard's state.
@@ -38,6 +39,8 @@ pub struct Data {
     pub registry: Registry,
     /// Who offers what, where; only the tree shard's is ever used.
     pub services: Services,
+    /// Files' names and the places of their chunks; only the tree shard's is ever used.
+    pub files: Files,
     /// Transactions under way, and who waits for them.
     pub transactions: Transactions<Work>,
     /// An empty cache in which commands of transactions are tried.
@@ -56,16 +59,18 @@ pub(crate) enum Chapter {
     Topics = 3,
     Registry = 4,
     Services = 5,
+    Files = 6,
     Transactions = 7,
 }
 
 impl Chapter {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Coordination,
         Self::Cache,
         Self::Topics,
         Self::Registry,
         Self::Services,
+        Self::Files,
         Self::Transactions,
     ];
 
@@ -91,6 +96,8 @@ pub enum DataUnit {
     Registry(messaging::RegistryUnit),
     /// For the services.
     Services(services::Unit),
+    /// For files.
+    Files(files::Unit),
     /// For transactions over chapters.
     Transactions(transactions::Unit<Work>),
 }
@@ -127,6 +134,10 @@ impl DataUnit {
                 w.u8(Chapter::Services as u8);
                 unit.encode_into(&mut w);
             }
+            Self::Files(unit) => {
+                w.u8(Chapter::Files as u8);
+                unit.encode_into(&mut w);
+            }
             Self::Transactions(unit) => {
                 w.u8(Chapter::Transactions as u8);
                 unit.encode_into(&mut w);
@@ -146,6 +157,7 @@ impl DataUnit {
             Chapter::Topics => Self::Topics(messaging::Unit::decode(&unit)?),
             Chapter::Registry => Self::Registry(messaging::RegistryUnit::decode(&unit)?),
             Chapter::Services => Self::Services(services::Unit::decode(&unit)?),
+            Chapter::Files => Self::Files(files::Unit::decode(&unit)?),
             Chapter::Transactions => Self::Transactions(transactions::Unit::decode(&unit)?),
         })
     }
@@ -166,6 +178,8 @@ pub enum ShardOutput {
     Registry(messaging::RegistryOutput),
     /// From the services.
     Services(services::Output),
+    /// From files.
+    Files(files::Output),
     /// From transactions over chapters.
     Transactions(transactions::Output<Work>),
 }
@@ -225,6 +239,7 @@ impl ShardMachine {
                     m.cache.time_ms(),
                     m.topics.time_ms(),
                     m.services.time_ms(),
+                    m.files.time_ms(),
                     transactions,
                 ];
                 times.into_iter().fold(m.coordination.time_ms(), i64::max)
@@ -245,6 +260,7 @@ impl ShardMachine {
                     + m.topics.bytes()
                     + topics
                     + m.services.bytes()
+                    + m.files.bytes()
             }
         }
     }
@@ -259,6 +275,7 @@ impl ShardMachine {
                     ^ m.topics.digest().rotate_left(2)
                     ^ m.registry.digest().rotate_left(3)
                     ^ m.services.digest().rotate_left(4)
+                    ^ m.files.digest().rotate_left(5)
                     ^ m.transactions.digest().rotate_left(6)
             }
         }
@@ -274,6 +291,7 @@ impl ShardMachine {
                 m.topics.begin_snapshot();
                 m.registry.begin_snapshot();
                 m.services.begin_snapshot();
+                m.files.begin_snapshot();
                 m.transactions.begin_snapshot();
                 m.cut = Some(Chapter::Coordination);
             }
@@ -299,6 +317,7 @@ impl ShardMachine {
                 m.topics.abort_snapshot();
                 m.registry.abort_snapshot();
                 m.services.abort_snapshot();
+                m.files.abort_snapshot();
                 m.transactions.abort_snapshot();
             }
         }
@@ -316,6 +335,7 @@ impl ShardMachine {
                     Some(Chapter::Topics) => m.topics.restore(chunk),
                     Some(Chapter::Registry) => m.registry.restore(chunk),
                     Some(Chapter::Services) => m.services.restore(chunk),
+                    Some(Chapter::Files) => m.files.restore(chunk),
                     Some(Chapter::Transactions) => m.transactions.restore(chunk),
                     None => Err(format!(
                         "a chunk of chapter {number}, which is not known here"
@@ -335,6 +355,7 @@ impl ShardMachine {
                 m.topics.finish_restore()?;
                 m.registry.finish_restore()?;
                 m.services.finish_restore()?;
+                m.files.finish_restore()?;
                 m.transactions.finish_restore()
             }
         }
@@ -401,6 +422,11 @@ impl Data {
                 self.services.apply_unit(stamp, unit, &mut outputs);
                 out.extend(outputs.into_iter().map(ShardOutput::Services));
             }
+            DataUnit::Files(unit) => {
+                let mut outputs = Vec::new();
+                self.files.apply_unit(stamp, unit, &mut outputs);
+                out.extend(outputs.into_iter().map(ShardOutput::Files));
+            }
             DataUnit::Transactions(unit) => {
                 let mut outputs = Vec::new();
                 let mut chapters = Chapters {
@@ -437,6 +463,7 @@ impl Data {
                 Chapter::Topics => self.topics.poll_snapshot(bytes_max),
                 Chapter::Registry => self.registry.poll_snapshot(bytes_max),
                 Chapter::Services => self.services.poll_snapshot(bytes_max),
+                Chapter::Files => self.files.poll_snapshot(bytes_max),
                 Chapter::Transactions => self.transactions.poll_snapshot(bytes_max),
             };
             match poll {

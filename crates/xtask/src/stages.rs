@@ -69,6 +69,11 @@ const STAGES: &[Stage] = &[
         run: gateway,
     },
     Stage {
+        name: "clients-files",
+        budget_s: 180,
+        run: clients_files,
+    },
+    Stage {
         name: "clients-java",
         budget_s: 120,
         run: clients_java,
@@ -379,6 +384,16 @@ fn clients_kafka(plan: &Plan) -> Result<Tests, String> {
     }
     let files = ["tests/python/test_kafka.py", "tests/python/test_txn.py"];
     pytest("clients-kafka", &files, plan.limit(900, 900), &[])
+}
+
+fn clients_files(plan: &Plan) -> Result<Tests, String> {
+    let installed = python().and_then(|_| python_with("requirements-files"));
+    if let Err(why) = installed {
+        println!("!!! SKIPPED: clients-files: WebHDFS' clients cannot be installed: {why}");
+        return Ok(single("clients-files", Verdict::Skipped));
+    }
+    let files = ["tests/python/test_files.py"];
+    pytest("clients-files", &files, plan.limit(900, 900), &[])
 }
 
 fn faults(plan: &Plan) -> Result<Tests, String> {

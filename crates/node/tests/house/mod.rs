@@ -151,6 +151,8 @@ impl House {
                 initial_members: machine.members.clone(),
                 machine_version: machine.version,
                 node: machine.node,
+                chunks_address: Some(machine.address.clone()),
+                files_copy_after_us: 5_000_000,
                 pools: vec![PoolSpec::main(self.main_shards.max(1))],
                 seed: number.wrapping_mul(0x9E37_79B9_7F4A_7C15),
                 ..CoreConfig::default()
