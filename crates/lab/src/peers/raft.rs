@@ -167,6 +167,14 @@ impl Peer for Raft {
     }
 
     fn handle_message(&mut self, cx: &mut Context<'_, Self>, _: PeerId, message: Message) {
+        if let (Message::Raft(message), Some(group)) = (&message, &self.group) {
+            // A heartbeat says how much of the log is known to be here. Whoever has lost it falls silent; in
+            // the product it would come back under another id.
+            let is_heartbeat = message.index == 0 && message.log_term == 0;
+            if is_heartbeat && message.commit > group.last() {
+                self.group = None;
+            }
+        }
         if let Some(group) = &mut self.group {
             match message {
                 Message::Raft(message) => group.step(*message),
