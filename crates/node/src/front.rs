@@ -75,6 +75,8 @@ impl<'a> Context<'a> {
 pub struct Outbox {
     /// Until the next flush.
     pub bytes: Vec<u8>,
+    /// Sent since it was last heard to have read everything.
+    sent_bytes: usize,
     is_unread: bool,
     is_paused: bool,
 }
@@ -110,7 +112,9 @@ impl Outbox {
         if self.is_unread {
             return self.bytes.len() <= HELD_BYTES_MAX;
         }
-        if self.bytes.len() > OUT_BYTES_MAX {
+        self.sent_bytes += self.bytes.len();
+        if self.sent_bytes > OUT_BYTES_MAX {
+            self.sent_bytes = 0;
             self.is_unread = true;
             actions.push_back(Action::AwaitDrain { client });
         }
@@ -141,6 +145,19 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn much_in_small_pieces_is_waited_for_too() {
+        let (mut out, mut counters, mut actions) =
+            (Outbox::default(), Counters::default(), VecDeque::new());
+        for _ in 0..2 {
+            assert!(!out.is_full());
+            out.bytes = vec![0; OUT_BYTES_MAX];
+            assert!(out.flush(ClientId(1), &mut counters, &mut actions));
+        }
+        assert!(out.is_full(), "it has not read what was sent");
+        assert!(matches!(actions[1], Action::AwaitDrain { .. }));
+    }
 
     #[test]
     fn slow_reader_is_sent_nothing_more_and_not_cut_off_before_much_is_held() {
