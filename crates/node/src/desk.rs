@@ -31,6 +31,7 @@ use base::map::HashMap;
 use base::planted::{Bug, planted};
 use base::{CoreAddress, Origin, ShardId};
 use bytes::Bytes;
+use catalog::TREE_SHARD;
 use checks::Checks;
 use coordination::services as chapter;
 use shard::transaction::Place;
@@ -260,6 +261,11 @@ impl Desk {
 
     /// Somebody calls.
     pub fn handle_call(&mut self, cx: &mut Context<'_>, request: RequestId, call: Call) {
+        self.take_call(cx, request, call, false);
+    }
+
+    /// A call whose places are known for sure, or as far as this core has heard.
+    fn take_call(&mut self, cx: &mut Context<'_>, request: RequestId, call: Call, is_sure: bool) {
         self.next_token = self.next_token.wrapping_add(1);
         let token = self.next_token;
         let origin = Origin {
@@ -268,6 +274,25 @@ impl Desk {
         };
         let (shard, unit) = match call.place(cx, origin) {
             Ok((shard, unit)) => (shard, unit.map(|unit| unit.encode())),
+            // What it names may have been made a moment ago, and not have come here yet.
+            Err(CallReply::Misplaced { .. })
+                if !is_sure
+                    && self.calls.len() < CALLS_MAX
+                    && nothing_is_there(cx, TREE_SHARD).is_none() =>
+            {
+                let until_us = cx.now.mono_us + CALL_MAX_US;
+                let pending = Pending {
+                    call,
+                    shard: TREE_SHARD,
+                    unit: None,
+                    since_us: cx.now.mono_us,
+                    until_us,
+                    stage: Stage::Barrier { is_last: false },
+                };
+                self.deadlines.insert((until_us, request));
+                self.calls.insert(request, pending);
+                return self.bar(cx, request, false);
+            }
             Err(refusal) => return answer(cx, request, refusal),
         };
         if let Some(message) = nothing_is_there(cx, shard) {
@@ -342,6 +367,12 @@ impl Desk {
         let Some(pending) = self.calls.get(&request) else {
             return;
         };
+        if matches!(pending.call, Call::Transact(_)) {
+            if let Some(pending) = self.take(request) {
+                self.take_call(cx, request, pending.call, true);
+            }
+            return;
+        }
         let data = cx.data(pending.shard);
         let Some(seen) = data.and_then(|data| pending.call.look(cx, data)) else {
             let message = nothing_is_there(cx, pending.shard).unwrap_or_default();
