@@ -11,6 +11,8 @@ use replication::raft::{
 
 /// A tick of the engine: with its 15 to 30 ticks, election time-outs of 150 to 300 ms.
 const TICK_US: u64 = 10_000;
+/// The engine's number of a heartbeat, in `eraftpb.proto`.
+const MSG_HEARTBEAT: i32 = 8;
 
 /// What peers tell each other.
 #[derive(Clone, Debug)]
@@ -170,7 +172,7 @@ impl Peer for Raft {
         if let (Message::Raft(message), Some(group)) = (&message, &self.group) {
             // A heartbeat says how much of the log is known to be here. Whoever has lost it falls silent; in
             // the product it would come back under another id.
-            let is_heartbeat = message.index == 0 && message.log_term == 0;
+            let is_heartbeat = message.msg_type as i32 == MSG_HEARTBEAT;
             if is_heartbeat && message.commit > group.last() {
                 self.group = None;
             }
