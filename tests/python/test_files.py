@@ -26,16 +26,25 @@ FAST = {
 
 @pytest.fixture
 def three(tmp_path):
-    cluster = Cluster(3, tmp_path, **FAST).start()
+    cluster = whole(Cluster(3, tmp_path, **FAST).start())
     yield cluster
     cluster.end()
 
 
 @pytest.fixture
 def four(tmp_path):
-    cluster = Cluster(4, tmp_path, **FAST).start()
+    cluster = whole(Cluster(4, tmp_path, **FAST).start())
     yield cluster
     cluster.end()
+
+
+def whole(cluster):
+    """Waits until each node takes copies: a cluster that has just begun has not heard all of its nodes."""
+    ok(fs(cluster, "put", "-", "/probe", "--copies", str(len(cluster.servers)), input=b"x"))
+    eventually(lambda: all(chunk_files(server) for server in cluster.servers), 60)
+    ok(fs(cluster, "rm", "/probe"))
+    eventually(lambda: not any(chunk_files(server) for server in cluster.servers), 60)
+    return cluster
 
 
 def fs(cluster, *args, only=None, timeout=120, **options):
@@ -266,6 +275,7 @@ def test_flipped_byte_is_not_read_and_its_copy_is_repaired(three, tmp_path):
 def test_damage_is_found_by_reading_everything_now_and_then(tmp_path):
     cluster = Cluster(3, tmp_path, **{**FAST, "files.scrub_bytes_per_s": 100 << 20}).start()
     try:
+        whole(cluster)
         source = local(tmp_path, 2)
         ok(fs(cluster, "put", str(source), "/file"))
         path = chunk_files(cluster[2])[0]
