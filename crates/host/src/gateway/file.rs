@@ -3,21 +3,22 @@
 //! The structures here are the format. A value that cannot be is refused where it stands, so that the error can name
 //! its line; what concerns several values is checked in [`parse`].
 
-use hyper::header::{HeaderName, HeaderValue};
-use hyper::{Method, StatusCode};
+mod check;
+mod words;
+
+use check::{at_line, check, describe};
+pub use words::{HeaderWord, KeyOf, MethodName, MethodWord, Millis, Rate, Ratio};
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use toml::Spanned;
-use traffic::balance;
 use traffic::degrade::Level;
 use traffic::limit::{LeakyBucket, RateLimit, TokenBucket, UniformQueue, WarmUp};
 use traffic::signals::Bounds;
 use traffic::{breaker, health};
-
-/// Most routes, and most servers of all groups together.
-const ROUTES_MAX: usize = 1_000;
-const SERVERS_MAX: usize = 1_000;
 
 /// A checked file.
 #[derive(Deserialize, Clone, PartialEq, Debug)]
@@ -55,34 +56,6 @@ fn idle_ms() -> Millis {
 
 fn cache_bytes_max() -> usize {
     32 << 20
-}
-
-/// A time from 1 ms to a day.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
-#[serde(try_from = "u64")]
-pub struct Millis(u64);
-
-impl TryFrom<u64> for Millis {
-    type Error = String;
-
-    fn try_from(ms: u64) -> Result<Self, String> {
-        match ms {
-            1..=86_400_000 => Ok(Self(ms)),
-            _ => Err(format!("{ms} ms is not from 1 to 86400000 (a day)")),
-        }
-    }
-}
-
-impl Millis {
-    /// In microseconds.
-    pub fn us(self) -> u64 {
-        self.0 * 1_000
-    }
-
-    /// As a duration.
-    pub fn time(self) -> Duration {
-        Duration::from_millis(self.0)
-    }
 }
 
 /// A group of servers that hold the same.
@@ -157,60 +130,6 @@ impl ServerPlan {
             Self::Weighted(server) => server.weight,
         }
     }
-}
-
-/// A method of balancing.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
-#[serde(try_from = "String")]
-pub struct MethodName(pub balance::Method);
-
-impl Default for MethodName {
-    fn default() -> Self {
-        Self(balance::Method::RoundRobin)
-    }
-}
-
-impl TryFrom<String> for MethodName {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        balance::Method::named(&name).map(Self).ok_or_else(|| {
-            let known = balance::Method::ALL.map(|(name, _)| name).join(", ");
-            format!("there is no method {name:?} of balancing; there are {known}")
-        })
-    }
-}
-
-/// What tells requests apart.
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug, Default)]
-#[serde(try_from = "String")]
-pub enum KeyOf {
-    /// The client's IP address.
-    #[default]
-    Source,
-    /// The path.
-    Path,
-    /// A header's value.
-    Header(HeaderName),
-}
-
-impl TryFrom<String> for KeyOf {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match (text.as_str(), text.strip_prefix("header:")) {
-            ("source", _) => Ok(Self::Source),
-            ("path", _) => Ok(Self::Path),
-            (_, Some(name)) => header_name(name).map(Self::Header),
-            _ => Err(format!(
-                "{text:?} is none of \"source\", \"path\", \"header:NAME\""
-            )),
-        }
-    }
-}
-
-fn header_name(name: &str) -> Result<HeaderName, String> {
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header's name"))
 }
 
 /// When a server is left out.
@@ -290,22 +209,6 @@ impl BreakerPlan {
     }
 }
 
-/// A part, above 0 up to 1.
-#[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
-#[serde(try_from = "f64")]
-pub struct Ratio(pub f64);
-
-impl TryFrom<f64> for Ratio {
-    type Error = String;
-
-    fn try_from(ratio: f64) -> Result<Self, String> {
-        match ratio > 0.0 && ratio <= 1.0 {
-            true => Ok(Self(ratio)),
-            false => Err(format!("{ratio} is not above 0 and at most 1")),
-        }
-    }
-}
-
 /// What is done with requests of one kind.
 #[derive(Deserialize, Clone, PartialEq, Debug)]
 #[serde(deny_unknown_fields)]
@@ -364,35 +267,6 @@ fn in_flight_max_of_route() -> u32 {
 
 fn deadline_ms() -> Millis {
     Millis(30_000)
-}
-
-/// An HTTP method.
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
-#[serde(try_from = "String")]
-pub struct MethodWord(pub Method);
-
-impl TryFrom<String> for MethodWord {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let method = Method::from_bytes(text.as_bytes());
-        method
-            .map(Self)
-            .map_err(|_| format!("{text:?} is no HTTP method"))
-    }
-}
-
-/// A header's name as a key.
-#[derive(Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[serde(try_from = "String")]
-pub struct HeaderWord(pub String);
-
-impl TryFrom<String> for HeaderWord {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        header_name(&text).map(|name| Self(name.as_str().to_owned()))
-    }
 }
 
 /// Who may ask: one of the users, or whoever has one of the tokens.
@@ -486,24 +360,6 @@ impl LimitPlan {
             | Self::LeakyBucket { by, .. }
             | Self::WarmUp { by, .. }
             | Self::UniformQueue { by, .. } => by.as_ref(),
-        }
-    }
-}
-
-/// Requests a second, from one in a day to a million.
-#[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
-#[serde(try_from = "f64")]
-pub struct Rate(f64);
-
-impl TryFrom<f64> for Rate {
-    type Error = String;
-
-    fn try_from(rate: f64) -> Result<Self, String> {
-        match (1.0 / 86_400.0..=1e6).contains(&rate) {
-            true => Ok(Self(rate)),
-            false => Err(format!(
-                "{rate} requests a second is not from 1/86400 (one a day) to 1000000"
-            )),
         }
     }
 }
@@ -663,192 +519,6 @@ pub fn parse(text: &str) -> Result<Plan, String> {
     })?;
     check(text, &plan)?;
     Ok(plan)
-}
-
-fn check(text: &str, plan: &Plan) -> Result<(), String> {
-    if plan.connections_max == 0 {
-        return Err("connections_max must be at least 1".into());
-    }
-    let servers: usize = plan.upstreams.values().map(|u| u.servers.len()).sum();
-    if plan.routes.len() > ROUTES_MAX || servers > SERVERS_MAX {
-        return Err(format!(
-            "at most {ROUTES_MAX} routes and {SERVERS_MAX} servers are held"
-        ));
-    }
-    for (name, upstream) in &plan.upstreams {
-        check_upstream(upstream).map_err(|why| format!("upstreams.{name}: {why}"))?;
-    }
-    let mut names = std::collections::BTreeSet::new();
-    for route in &plan.routes {
-        let at = Some(route.upstream.span().start);
-        let fault = |why: &str| at_line(text, at, &format!("route {:?}: {why}", route.name));
-        let has = |name: &str| plan.upstreams.contains_key(name);
-        let known: Vec<&str> = plan.upstreams.keys().map(String::as_str).collect();
-        let missing = |name: &str| {
-            fault(&format!(
-                "there is no [upstreams.{name}]; there are {}",
-                known.join(", ")
-            ))
-        };
-        if !has(route.upstream.get_ref()) {
-            return Err(missing(route.upstream.get_ref()));
-        }
-        for step in &route.fallback {
-            match step {
-                FallbackPlan::Upstream(step) if !has(&step.upstream) => {
-                    return Err(missing(&step.upstream));
-                }
-                FallbackPlan::Cache(_) if !route.cache => {
-                    return Err(fault("a fallback to the cache needs cache = true"));
-                }
-                FallbackPlan::Cache(step) if !step.cache => {
-                    return Err(fault("cache = false is no fallback: remove it"));
-                }
-                FallbackPlan::Page(page) => check_page(page).map_err(|why| fault(&why))?,
-                _ => {}
-            }
-        }
-        check_route(route).map_err(|why| fault(&why))?;
-        if !names.insert(&route.name) {
-            return Err(fault("another route has this name"));
-        }
-    }
-    Ok(())
-}
-
-fn check_upstream(upstream: &UpstreamPlan) -> Result<(), String> {
-    if upstream.servers.is_empty() {
-        return Err("servers must name at least one \"host:port\"".into());
-    }
-    for server in &upstream.servers {
-        let port = (server.address().rsplit_once(':')).map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(1..))) {
-            return Err(format!(
-                "the server {:?} is not of the form host:port",
-                server.address()
-            ));
-        }
-        if !(1..=1_000).contains(&server.weight()) {
-            return Err(format!(
-                "the weight {} is not from 1 to 1000",
-                server.weight()
-            ));
-        }
-    }
-    let mut addresses: Vec<&str> = upstream.servers.iter().map(ServerPlan::address).collect();
-    addresses.sort_unstable();
-    if let Some(twice) = addresses.windows(2).find(|two| two[0] == two[1]) {
-        return Err(format!("the server {:?} stands there twice", twice[0]));
-    }
-    if upstream.in_flight_max == 0 {
-        return Err("in_flight_max must be at least 1".into());
-    }
-    let percents = [
-        ("ejected_percent_max", upstream.health.ejected_percent_max),
-        ("panic_percent", upstream.health.panic_percent),
-    ];
-    for (name, percent) in percents {
-        if percent.is_some_and(|percent| percent > 100) {
-            return Err(format!("health.{name} is more than 100"));
-        }
-    }
-    match &upstream.health.path {
-        Some(path) if !path.starts_with('/') || path.parse::<hyper::Uri>().is_err() => {
-            Err(format!("health.path = {path:?} is no path"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_page(page: &PageFallback) -> Result<(), String> {
-    if !(200..=599).contains(&page.status) || StatusCode::from_u16(page.status).is_err() {
-        return Err(format!(
-            "the fallback's status {} is not from 200 to 599",
-            page.status
-        ));
-    }
-    match HeaderValue::from_str(&page.content_type) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!("{:?} is no content type", page.content_type)),
-    }
-}
-
-fn check_route(route: &RoutePlan) -> Result<(), String> {
-    let letters = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if route.name.is_empty() || route.name.len() > 100 || !route.name.chars().all(letters) {
-        return Err("a name has 1 to 100 letters, digits, '-', '_' or '.'".into());
-    }
-    for (key, path) in [
-        ("path", Some(&route.path)),
-        ("rewrite", route.rewrite.as_ref()),
-    ] {
-        if let Some(path) = path
-            && (!path.starts_with('/')
-                || path.parse::<hyper::Uri>().is_err()
-                || path.contains(['?', '#']))
-        {
-            return Err(format!(
-                "{key} = {path:?} is no path: it begins with / and has no query"
-            ));
-        }
-    }
-    if route.in_flight_max == 0 {
-        return Err("in_flight_max must be at least 1".into());
-    }
-    if let Some(auth) = &route.auth
-        && auth.basic.is_empty()
-        && auth.bearer.is_empty()
-    {
-        return Err("auth lets nobody in: name users under basic, or tokens under bearer".into());
-    }
-    if let Some(retry) = &route.retry
-        && (!(0.0..=100.0).contains(&retry.budget_percent)
-            || !(0.0..=1e6).contains(&retry.budget_min_per_s)
-            || retry.times > 10)
-    {
-        return Err(
-            "retry.times is at most 10, budget_percent from 0 to 100, budget_min_per_s not below 0"
-                .into(),
-        );
-    }
-    for limit in &route.limits {
-        let wrong = match limit {
-            LimitPlan::TokenBucket { burst, .. } => {
-                burst.is_some_and(|b| !(1.0..=1e9).contains(&b))
-            }
-            LimitPlan::LeakyBucket { depth, .. } => !(1.0..=1e6).contains(depth),
-            LimitPlan::WarmUp { cold_factor, .. } => {
-                cold_factor.is_some_and(|f| !(f > 1.0 && f <= 1_000.0))
-            }
-            LimitPlan::UniformQueue { .. } => false,
-        };
-        if wrong {
-            return Err(
-                "burst and depth are at least 1, cold_factor is above 1 (and at most 1000)".into(),
-            );
-        }
-    }
-    Ok(())
-}
-
-fn describe(message: &str) -> String {
-    match message.strip_prefix("unknown field `") {
-        Some(rest) => {
-            let (wrong, known) = rest.split_once('`').unwrap_or((rest, ""));
-            let known = known.trim_start_matches(", ").replace('`', "");
-            format!("there is no key `{wrong}` here: {known}")
-        }
-        None => message.trim().to_owned(),
-    }
-}
-
-fn at_line(text: &str, start: Option<usize>, message: &str) -> String {
-    let Some(start) = start else {
-        return message.to_owned();
-    };
-    let number = text[..start.min(text.len())].matches('\n').count() + 1;
-    let line = text.lines().nth(number - 1).unwrap_or_default();
-    format!("line {number}: {message}\n    {}", line.trim_end())
 }
 
 #[cfg(test)]
