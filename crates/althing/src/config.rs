@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Every key, as it is written with dots; also the names that a typo is compared with, and the
 /// environment variables (`listen.peers` is `ALTHING_LISTEN_PEERS`).
-const KEYS: [&str; 40] = [
+const KEYS: &[&str] = &[
     "data",
     "advertise",
     "initial_members",

@@ -16,7 +16,7 @@ pub enum Family {
 
 impl Family {
     /// Every family, in the order of lists.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: &[Self] = &[
         Self::MutualExclusion,
         Self::Election,
         Self::Commit,

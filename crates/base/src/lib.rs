@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod codec;
 pub mod frames;
 pub mod ids;
+pub mod image;
 pub mod machine;
 pub mod map;
 pub mod peer;
@@ -22,7 +23,8 @@ pub use ids::{
     ClusterId, CoreAddress, CoreId, LaneId, LogIndex, NodeId, Origin, ReplicaId, SessionId,
     ShardId, Term,
 };
-pub use machine::{ApplyFault, Machine, SnapshotPoll};
+pub use image::Image;
+pub use machine::{ApplyFault, Machine, SnapshotPoll, State};
 pub use peer::Peer;
 pub use queue::Bounded;
 pub use rng::Rng;

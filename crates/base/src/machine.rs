@@ -25,33 +25,20 @@ impl fmt::Display for ApplyFault {
     }
 }
 
-/// What [`Machine::poll_snapshot`] yields.
+/// What [`State::poll_snapshot`] yields.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SnapshotPoll {
-    /// The next piece; feed it to [`Machine::restore`] in the same order, whole.
+    /// The next piece; feed it to [`State::restore`] in the same order, whole.
     Chunk(Vec<u8>),
     /// There is no more; the snapshot is complete.
     Done,
 }
 
-/// State that is a pure function of the log.
+/// State that is a pure function of the log: compared by digest, carried by snapshots.
 ///
-/// `apply` sees one *unit* (one command or one transaction): it sees its own writes, and takes effect
-/// as a whole or not at all. A snapshot is taken without stopping: after [`Self::begin_snapshot`],
-/// pieces are polled between applies, and whatever a unit is about to change that has not been visited
-/// yet is written out first.
-pub trait Machine {
-    /// What applying tells the outside: replies and events, in order.
-    type Output;
-
-    /// Applies one unit. Time is clamped inside so that it never goes back.
-    fn apply(
-        &mut self,
-        stamp: Stamp,
-        unit: &[u8],
-        out: &mut Vec<Self::Output>,
-    ) -> Result<(), ApplyFault>;
-
+/// A snapshot is taken without stopping: after [`Self::begin_snapshot`], pieces are polled between
+/// applies, and whatever a unit is about to change that has not been visited yet is written out first.
+pub trait State {
     /// A hash of the whole state, kept up as it changes; equal on replicas with the same state.
     fn digest(&self) -> u64;
 
@@ -69,4 +56,19 @@ pub trait Machine {
 
     /// Ends a restore: links what was fed and checks that it is whole.
     fn finish_restore(&mut self) -> Result<(), String>;
+}
+
+/// What changes [`State`]: `apply` sees one *unit* (one command or one transaction), which sees its own
+/// writes and takes effect as a whole or not at all.
+pub trait Machine: State {
+    /// What applying tells the outside: replies and events, in order.
+    type Output;
+
+    /// Applies one unit. Time is clamped inside so that it never goes back.
+    fn apply(
+        &mut self,
+        stamp: Stamp,
+        unit: &[u8],
+        out: &mut Vec<Self::Output>,
+    ) -> Result<(), ApplyFault>;
 }

@@ -129,7 +129,7 @@ pub enum PeerBug {
 
 /// Every bug of the shipped node, for tests that go through them. Those of the lab's algorithms are
 /// planted one by one, each in the test of its algorithm.
-pub const ALL: [Bug; 34] = [
+pub const ALL: &[Bug] = &[
     Bug::AcknowledgeBeforeSync,
     Bug::VoteAfterLostLog,
     Bug::ApplyTwice,

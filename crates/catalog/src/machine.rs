@@ -4,7 +4,7 @@ use crate::command::CatalogCommand;
 use crate::pool::{Durability, Policy, Pool};
 use base::{
     ApplyFault, ClusterId, DecodeError, Machine, NodeId, Reader, ReplicaId, ShardId, SnapshotPoll,
-    Stamp, Writer,
+    Stamp, State, Writer,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -339,7 +339,9 @@ impl Machine for Catalog {
         out.push(CatalogOutput::Changed);
         Ok(())
     }
+}
 
+impl State for Catalog {
     /// FNV-1a over the byte form: the catalog is small and changes seldom.
     fn digest(&self) -> u64 {
         let mut hasher = base::map::Fnv::default();

@@ -30,7 +30,7 @@ pub fn page(page: Page, view: &View<'_>, body: &Markup) -> Markup {
                     a.brand href="/" { "Althing" }
                     nav {
                         @for other in Page::ALL {
-                            a href=(other.path()) aria-current=[(other == page).then_some("page")] {
+                            a href=(other.path()) aria-current=[(*other == page).then_some("page")] {
                                 (other.title())
                             }
                         }

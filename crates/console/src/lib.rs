@@ -53,7 +53,7 @@ pub enum Page {
 
 impl Page {
     /// All, in the order of the navigation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &[Self] = &[
         Self::Overview,
         Self::Members,
         Self::Shards,
@@ -70,7 +70,7 @@ impl Page {
 
     /// The page at a URL's path.
     pub fn at(path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|page| page.path() == path)
+        Self::ALL.iter().copied().find(|page| page.path() == path)
     }
 
     /// The path of its URL.

@@ -14,7 +14,7 @@ use crate::{
     Answer, AttachRefusal, Command, Envelope, ErrorCode, OpReply, Origin, Output, Principal, Query,
     Reply, SessionEnd, Stat, TreeOp, Unit,
 };
-use base::{ApplyFault, CoreAddress, Machine, SessionId, SnapshotPoll, Stamp, Writer};
+use base::{ApplyFault, CoreAddress, Machine, SessionId, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use twox_hash::XxHash64;
 
@@ -406,7 +406,9 @@ impl Machine for Coordination {
             .map_err(|e| ApplyFault::UnknownCommand(e.to_string()))?;
         self.apply_unit(stamp, unit, out)
     }
+}
 
+impl State for Coordination {
     fn digest(&self) -> u64 {
         let mut w = Writer::new();
         w.i64(self.zxid).i64(self.time_ms);

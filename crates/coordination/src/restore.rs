@@ -6,7 +6,7 @@ use crate::sessions::{self, Sessions};
 use crate::tree::restore::TreeRestore;
 use crate::tree::snapshot::{END, FORMAT, NODE};
 pub use crate::tree::snapshot::{HEADER, SESSION};
-use base::{DecodeError, Machine, Reader, chunk};
+use base::{DecodeError, Reader, State, chunk};
 
 /// What the first record says of the state at the cut.
 #[derive(Clone, Copy, Debug)]

@@ -70,7 +70,7 @@ impl Coordination {
 mod tests {
     use super::*;
     use crate::Acl;
-    use base::Machine;
+    use base::State;
     use bytes::Bytes;
 
     fn create(path: &str, sequential: bool) -> TreeOp {

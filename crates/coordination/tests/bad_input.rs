@@ -1,6 +1,6 @@
 //! Bytes that are no units, and units that are no sense, never harm a machine.
 
-use base::{ApplyFault, CoreAddress, Machine, Rng, SessionId, Stamp};
+use base::{ApplyFault, CoreAddress, Machine, Rng, SessionId, Stamp, State};
 use bytes::Bytes;
 use coordination::{
     Acl, Command, Coordination, CreateMode, Envelope, Identity, Origin, Output, Principal, Query,

@@ -366,7 +366,7 @@ fn same_units_give_same_state_and_output() {
                 .apply_unit(Stamp::default(), unit, &mut out)
                 .expect("known");
         }
-        use base::Machine;
+        use base::State;
         (machine.digest(), out)
     };
     assert_eq!(run(), run());

@@ -1,6 +1,6 @@
 //! What a million of anything costs. One test, so that nothing else allocates meanwhile.
 
-use base::{CoreAddress, Machine, SessionId, SnapshotPoll, Stamp};
+use base::{CoreAddress, Machine, SessionId, SnapshotPoll, Stamp, State};
 use bytes::Bytes;
 use coordination::{
     Acl, Command, Coordination, CreateMode, Envelope, Event, EventKind, Leases, Origin, TreeOp,

@@ -1,6 +1,6 @@
 //! The services' machine: what commands do, in order; snapshots, digests, byte forms, and bytes that are none.
 
-use base::{CoreAddress, CoreId, Machine, NodeId, Origin, Rng, SnapshotPoll, Stamp};
+use base::{CoreAddress, CoreId, Machine, NodeId, Origin, Rng, SnapshotPoll, Stamp, State};
 use bytes::Bytes;
 use coordination::services::{
     Answer, CheckKind, CheckSpec, Command, Found, Instance, Output, Pace, Query, Refusal, Reply,

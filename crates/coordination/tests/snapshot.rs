@@ -1,7 +1,7 @@
 //! Snapshots taken while the tree changes are those of the cut; broken ones are refused.
 
 use base::planted::{Bug, plant};
-use base::{CoreAddress, CoreId, Machine, NodeId, Rng, SessionId, SnapshotPoll, Stamp};
+use base::{CoreAddress, CoreId, NodeId, Rng, SessionId, SnapshotPoll, Stamp, State};
 use bytes::Bytes;
 use coordination::{
     Acl, Command, Coordination, CreateMode, Envelope, Identity, Origin, Output, Principal, Query,

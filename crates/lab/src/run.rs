@@ -126,7 +126,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: &[Self] = &[
         Self::Zookeeper,
         Self::Redis,
         Self::Kafka,
@@ -345,7 +345,7 @@ impl Run {
             run.world.boot_at(at_us, number);
         }
         let workload = options.workload;
-        for kind in Kind::ALL.into_iter().filter(|kind| workload.has(*kind)) {
+        for kind in Kind::ALL.iter().copied().filter(|kind| workload.has(*kind)) {
             // Cores do not ask each other for topics yet.
             if kind == Kind::Kafka && run.template.lanes > 1 && run.template.cores > 1 {
                 continue;

@@ -91,7 +91,7 @@ fn found(bug: Bug) -> Result<String, String> {
 
 /// Bugs between shards, found in `crates/shard/tests/transactions.rs`, and of files, found in
 /// `crates/storage/tests/files_cluster.rs`.
-const ELSEWHERE: [Bug; 5] = [
+const ELSEWHERE: &[Bug] = &[
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,

@@ -14,7 +14,7 @@ use crate::registry::{Registry, Topic};
 use crate::reply::{ErrorCode, Reply};
 use crate::restore::Restore;
 use crate::snapshot::Cut;
-use base::{ApplyFault, Machine, Origin, SnapshotPoll, Stamp, Writer};
+use base::{ApplyFault, Machine, Origin, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use twox_hash::XxHash64;
@@ -584,7 +584,9 @@ impl Machine for Topics {
         self.apply_unit(stamp, unit, out);
         Ok(())
     }
+}
 
+impl State for Topics {
     fn digest(&self) -> u64 {
         let mut w = Writer::new();
         w.u64(self.revision).i64(self.time_ms);

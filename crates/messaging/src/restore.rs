@@ -7,7 +7,7 @@ use crate::log::{Batch, Log};
 use crate::machine::Topics;
 use crate::partition::Partition;
 use crate::snapshot::{BATCH, END, FORMAT, GROUP, HEADER, OFFSET, PARTITION, PRODUCER, SEGMENT};
-use base::{DecodeError, Machine, Reader, chunk};
+use base::{DecodeError, Reader, State, chunk};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@
 mod driver;
 
 use base::planted::{Bug, plant};
-use base::{Machine, Rng, Stamp};
+use base::{Machine, Rng, Stamp, State};
 use bytes::Bytes;
 use driver::Driver;
 use messaging::{

@@ -4,7 +4,7 @@
 mod driver;
 
 use base::planted::{Bug, plant};
-use base::{Machine, Rng, SnapshotPoll};
+use base::{Rng, SnapshotPoll, State};
 use driver::Driver;
 use messaging::registry::{RegistryCommand, RegistryUnit};
 use messaging::{Registry, Topics};

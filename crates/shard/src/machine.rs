@@ -7,7 +7,7 @@
 use crate::transaction::Work;
 use crate::transaction::store::Chapters;
 use crate::transaction::touch;
-use base::{ApplyFault, DecodeError, Machine, SnapshotPoll, Stamp, Writer};
+use base::{ApplyFault, DecodeError, Machine, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogOutput, META_SHARD};
 use coordination::Coordination;
@@ -64,7 +64,7 @@ pub(crate) enum Chapter {
 }
 
 impl Chapter {
-    const ALL: [Self; 7] = [
+    const ALL: &[Self] = &[
         Self::Coordination,
         Self::Cache,
         Self::Topics,
@@ -75,11 +75,11 @@ impl Chapter {
     ];
 
     fn from_number(number: u8) -> Option<Self> {
-        (Self::ALL.into_iter()).find(|chapter| *chapter as u8 == number)
+        (Self::ALL.iter().copied()).find(|chapter| *chapter as u8 == number)
     }
 
     fn next(self) -> Option<Self> {
-        (Self::ALL.into_iter()).find(|chapter| *chapter as u8 > self as u8)
+        (Self::ALL.iter().copied()).find(|chapter| *chapter as u8 > self as u8)
     }
 }
 
@@ -270,13 +270,10 @@ impl ShardMachine {
         match self {
             Self::Catalog(m) => m.digest(),
             Self::Data(m) => {
-                m.coordination.digest()
-                    ^ m.cache.digest().rotate_left(1)
-                    ^ m.topics.digest().rotate_left(2)
-                    ^ m.registry.digest().rotate_left(3)
-                    ^ m.services.digest().rotate_left(4)
-                    ^ m.files.digest().rotate_left(5)
-                    ^ m.transactions.digest().rotate_left(6)
+                let all = Chapter::ALL.iter().copied().zip(0..);
+                all.fold(0, |digest, (chapter, turns)| {
+                    digest ^ m.part(chapter).digest().rotate_left(turns)
+                })
             }
         }
     }
@@ -286,14 +283,10 @@ impl ShardMachine {
         match self {
             Self::Catalog(m) => m.begin_snapshot(),
             Self::Data(m) => {
-                m.coordination.begin_snapshot();
-                m.cache.begin_snapshot();
-                m.topics.begin_snapshot();
-                m.registry.begin_snapshot();
-                m.services.begin_snapshot();
-                m.files.begin_snapshot();
-                m.transactions.begin_snapshot();
-                m.cut = Some(Chapter::Coordination);
+                for &chapter in Chapter::ALL {
+                    m.part_mut(chapter).begin_snapshot();
+                }
+                m.cut = Some(Chapter::ALL[0]);
             }
         }
     }
@@ -312,13 +305,9 @@ impl ShardMachine {
             Self::Catalog(m) => m.abort_snapshot(),
             Self::Data(m) => {
                 m.cut = None;
-                m.coordination.abort_snapshot();
-                m.cache.abort_snapshot();
-                m.topics.abort_snapshot();
-                m.registry.abort_snapshot();
-                m.services.abort_snapshot();
-                m.files.abort_snapshot();
-                m.transactions.abort_snapshot();
+                for &chapter in Chapter::ALL {
+                    m.part_mut(chapter).abort_snapshot();
+                }
             }
         }
     }
@@ -330,13 +319,7 @@ impl ShardMachine {
             Self::Data(m) => {
                 let (number, chunk) = chunk.split_first().ok_or("an empty chunk")?;
                 match Chapter::from_number(*number) {
-                    Some(Chapter::Coordination) => m.coordination.restore(chunk),
-                    Some(Chapter::Cache) => m.cache.restore(chunk),
-                    Some(Chapter::Topics) => m.topics.restore(chunk),
-                    Some(Chapter::Registry) => m.registry.restore(chunk),
-                    Some(Chapter::Services) => m.services.restore(chunk),
-                    Some(Chapter::Files) => m.files.restore(chunk),
-                    Some(Chapter::Transactions) => m.transactions.restore(chunk),
+                    Some(chapter) => m.part_mut(chapter).restore(chunk),
                     None => Err(format!(
                         "a chunk of chapter {number}, which is not known here"
                     )),
@@ -349,20 +332,38 @@ impl ShardMachine {
     pub fn finish_restore(&mut self) -> Result<(), String> {
         match self {
             Self::Catalog(m) => m.finish_restore(),
-            Self::Data(m) => {
-                m.coordination.finish_restore()?;
-                m.cache.finish_restore()?;
-                m.topics.finish_restore()?;
-                m.registry.finish_restore()?;
-                m.services.finish_restore()?;
-                m.files.finish_restore()?;
-                m.transactions.finish_restore()
-            }
+            Self::Data(m) => Chapter::ALL
+                .iter()
+                .try_for_each(|&chapter| m.part_mut(chapter).finish_restore()),
         }
     }
 }
 
 impl Data {
+    fn part(&self, chapter: Chapter) -> &dyn State {
+        match chapter {
+            Chapter::Coordination => &self.coordination,
+            Chapter::Cache => &self.cache,
+            Chapter::Topics => &self.topics,
+            Chapter::Registry => &self.registry,
+            Chapter::Services => &self.services,
+            Chapter::Files => &self.files,
+            Chapter::Transactions => &self.transactions,
+        }
+    }
+
+    fn part_mut(&mut self, chapter: Chapter) -> &mut dyn State {
+        match chapter {
+            Chapter::Coordination => &mut self.coordination,
+            Chapter::Cache => &mut self.cache,
+            Chapter::Topics => &mut self.topics,
+            Chapter::Registry => &mut self.registry,
+            Chapter::Services => &mut self.services,
+            Chapter::Files => &mut self.files,
+            Chapter::Transactions => &mut self.transactions,
+        }
+    }
+
     fn apply(
         &mut self,
         stamp: Stamp,
@@ -457,16 +458,7 @@ impl Data {
 
     fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
         while let Some(chapter) = self.cut {
-            let poll = match chapter {
-                Chapter::Coordination => self.coordination.poll_snapshot(bytes_max),
-                Chapter::Cache => self.cache.poll_snapshot(bytes_max),
-                Chapter::Topics => self.topics.poll_snapshot(bytes_max),
-                Chapter::Registry => self.registry.poll_snapshot(bytes_max),
-                Chapter::Services => self.services.poll_snapshot(bytes_max),
-                Chapter::Files => self.files.poll_snapshot(bytes_max),
-                Chapter::Transactions => self.transactions.poll_snapshot(bytes_max),
-            };
-            match poll {
+            match self.part_mut(chapter).poll_snapshot(bytes_max) {
                 SnapshotPoll::Chunk(mut bytes) => {
                     bytes.insert(0, chapter as u8);
                     return SnapshotPoll::Chunk(bytes);

@@ -1,7 +1,7 @@
 //! Transactions over chapters and shards: bare machines, with a network between them that loses, repeats and
 //! reorders, and replicas that are filled from snapshots at any moment.
 
-use base::{CoreAddress, CoreId, Machine, NodeId, Origin, Rng, ShardId, SnapshotPoll, Stamp};
+use base::{CoreAddress, CoreId, NodeId, Origin, Rng, ShardId, SnapshotPoll, Stamp, State};
 use bytes::Bytes;
 use coordination::{Acl, CreateMode, TreeOp};
 use messaging::{LogConfig, NewBatch, PartitionId, TopicId};

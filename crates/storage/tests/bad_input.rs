@@ -2,7 +2,7 @@
 
 mod rig;
 
-use base::{ApplyFault, Machine, Origin, Rng};
+use base::{ApplyFault, Machine, Origin, Rng, State};
 use bytes::Bytes;
 use rig::{apply, bytes, command, random_command, random_of, stamp, unit};
 use storage::cache::{Access, Body, Cache, Command, Ended, Output, Unit, Watched, specs};

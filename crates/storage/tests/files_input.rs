@@ -1,6 +1,8 @@
 //! Units and snapshots of files: their bytes, and bytes that are none.
 
-use base::{ApplyFault, CoreAddress, CoreId, Machine, NodeId, Origin, Rng, SnapshotPoll, Stamp};
+use base::{
+    ApplyFault, CoreAddress, CoreId, Machine, NodeId, Origin, Rng, SnapshotPoll, Stamp, State,
+};
 use bytes::Bytes;
 use storage::files::{
     ChunkId, Command, CopyChange, Files, NewChunk, Refusal, Reply, Unit, WriteMode, check_path,

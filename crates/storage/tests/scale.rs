@@ -2,7 +2,7 @@
 
 mod rig;
 
-use base::{Machine, SnapshotPoll};
+use base::{SnapshotPoll, State};
 use bytes::Bytes;
 use rig::{apply, command, stamp};
 use storage::cache::{Cache, Command, Reply};

@@ -3,7 +3,7 @@
 mod rig;
 
 use base::planted::{Bug, plant};
-use base::{Machine, Rng, SnapshotPoll};
+use base::{Rng, SnapshotPoll, State};
 use rig::{apply, command, random_command, stamp};
 use storage::cache::{Cache, Output};
 

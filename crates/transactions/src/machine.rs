@@ -21,7 +21,7 @@ use crate::record::{Done, Item, ORIGINS_MAX, Phase, Promise, Record, Table};
 use crate::snapshot::{Cut, Restore};
 use crate::unit::{Part, TxnId, Unit, Work};
 use base::planted::{Bug, planted};
-use base::{Origin, ShardId, SnapshotPoll, Stamp, Writer};
+use base::{Origin, ShardId, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use twox_hash::XxHash64;
 
@@ -568,10 +568,22 @@ impl<W: Work> Transactions<W> {
         self.time_ms
     }
 
-    // --- the machine's contract, as far as it needs no store ---
+    fn lock_anew(&mut self) {
+        self.locks.clear();
+        self.parked.is_due = true;
+        if planted(Bug::ForgetLocksOnSnapshot) {
+            return;
+        }
+        let records = self.records.iter().map(|(id, r)| (id, r.resources()));
+        let promises = self.promises.iter().map(|(id, p)| (id, p.resources()));
+        for (id, resources) in records.chain(promises) {
+            self.locks.take(id, resources);
+        }
+    }
+}
 
-    /// See [`base::Machine::digest`].
-    pub fn digest(&self) -> u64 {
+impl<W: Work> State for Transactions<W> {
+    fn digest(&self) -> u64 {
         let mut w = Writer::new();
         w.i64(self.time_ms).u64(self.committed).u64(self.refused);
         w.u64(self.parked.first());
@@ -582,14 +594,13 @@ impl<W: Work> Transactions<W> {
             .wrapping_add(self.ended.digest())
     }
 
-    /// See [`base::Machine::begin_snapshot`]; copies everything, which is bounded.
-    pub fn begin_snapshot(&mut self) {
+    /// Copies everything, which is bounded.
+    fn begin_snapshot(&mut self) {
         let counters = [self.time_ms as u64, self.committed, self.refused];
         self.cut = Some(Cut::new(self, counters));
     }
 
-    /// See [`base::Machine::poll_snapshot`].
-    pub fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
+    fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
         let poll = match &mut self.cut {
             Some(cut) => cut.poll(bytes_max),
             None => SnapshotPoll::Done,
@@ -600,13 +611,11 @@ impl<W: Work> Transactions<W> {
         poll
     }
 
-    /// See [`base::Machine::abort_snapshot`].
-    pub fn abort_snapshot(&mut self) {
+    fn abort_snapshot(&mut self) {
         self.cut = None;
     }
 
-    /// See [`base::Machine::restore`].
-    pub fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {
+    fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {
         if base::chunk::is_first(chunk) {
             self.restoring = None;
         }
@@ -617,8 +626,7 @@ impl<W: Work> Transactions<W> {
         result
     }
 
-    /// See [`base::Machine::finish_restore`].
-    pub fn finish_restore(&mut self) -> Result<(), String> {
+    fn finish_restore(&mut self) -> Result<(), String> {
         let restoring = (self.restoring.take())
             .ok_or("restoring a snapshot of transactions: no chunk was fed")?;
         let digest = restoring.digest();
@@ -631,19 +639,6 @@ impl<W: Work> Transactions<W> {
         }
         *self = made;
         Ok(())
-    }
-
-    fn lock_anew(&mut self) {
-        self.locks.clear();
-        self.parked.is_due = true;
-        if planted(Bug::ForgetLocksOnSnapshot) {
-            return;
-        }
-        let records = self.records.iter().map(|(id, r)| (id, r.resources()));
-        let promises = self.promises.iter().map(|(id, p)| (id, p.resources()));
-        for (id, resources) in records.chain(promises) {
-            self.locks.take(id, resources);
-        }
     }
 }
 

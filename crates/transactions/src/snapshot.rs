@@ -7,7 +7,7 @@ use crate::ended::Ended;
 use crate::machine::Transactions;
 use crate::record::{Item, Promise, Record};
 use crate::unit::{TxnId, Work};
-use base::{DecodeError, Reader, SnapshotPoll, Stamp, Writer};
+use base::{DecodeError, Reader, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use std::collections::VecDeque;
 

@@ -23,7 +23,7 @@ pub use model::{Check, CheckKind, CheckSpec, Instance, Pace, Status};
 pub use query::{Answer, CheckView, Found, Query};
 
 use base::planted::{Bug, planted};
-use base::{ApplyFault, Machine, NodeId, Origin, SnapshotPoll, Stamp, Writer};
+use base::{ApplyFault, Image, Machine, NodeId, Origin, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use model::{CHECKS_MAX, OUTPUT_BYTES_MAX, cut};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +83,7 @@ pub struct Services {
     bytes: u64,
     digest: u64,
 
-    cut: Option<(Vec<u8>, usize)>,
+    cut: Image,
     restoring: Vec<u8>,
 }
 
@@ -570,7 +570,9 @@ impl Machine for Services {
         self.apply_unit(stamp, unit, out);
         Ok(())
     }
+}
 
+impl State for Services {
     fn digest(&self) -> u64 {
         let mut w = Writer::new();
         w.u64(self.revision).u64(self.names).u64(self.extinct);
@@ -580,26 +582,15 @@ impl Machine for Services {
 
     /// Services are few (see [`BYTES_MAX`]): the image is taken at once.
     fn begin_snapshot(&mut self) {
-        self.cut = Some((self.image(), 0));
+        self.cut = Image::of(self.image());
     }
 
     fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
-        match &mut self.cut {
-            Some((image, at)) if *at < image.len() => {
-                let end = image.len().min(*at + bytes_max.max(1));
-                let chunk = image[*at..end].to_vec();
-                *at = end;
-                SnapshotPoll::Chunk(chunk)
-            }
-            _ => {
-                self.cut = None;
-                SnapshotPoll::Done
-            }
-        }
+        self.cut.poll(bytes_max)
     }
 
     fn abort_snapshot(&mut self) {
-        self.cut = None;
+        self.cut = Image::default();
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {

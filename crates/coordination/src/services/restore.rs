@@ -1,7 +1,7 @@
 //! The image of all services, and reading it back.
 
 use super::{Check, Entry, Instance, Services, index_hash};
-use base::{DecodeError, Machine, Reader, Writer};
+use base::{DecodeError, Reader, State, Writer};
 
 /// Version of the form.
 const FORMAT: u16 = 1;

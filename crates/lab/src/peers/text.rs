@@ -42,7 +42,7 @@ fn wrap(text: &str, indent: usize) -> String {
 /// `althing lab list`.
 pub fn list(all: &[Algorithm]) -> String {
     let mut out = String::new();
-    for family in Family::ALL {
+    for &family in Family::ALL {
         line!(out, "{}", family.name().to_uppercase());
         for Algorithm { header, .. } in all.iter().filter(|a| a.header.family == family) {
             line!(out, "  {}: {}", header.name, header.title);

@@ -461,7 +461,7 @@ fn table(args: &TableArgs) {
         });
         rows.push((algorithm.header, cells));
     }
-    for family in Family::ALL {
+    for &family in Family::ALL {
         let of: Vec<_> = rows
             .iter()
             .filter(|(header, _)| header.family == family)

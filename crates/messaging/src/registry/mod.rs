@@ -13,7 +13,7 @@ pub use config::{ConfigEntry, describe};
 use crate::command::{LogConfig, TopicId};
 use crate::output::RegistryOutput;
 use crate::reply::{ErrorCode, RegistryReply};
-use base::{ApplyFault, DecodeError, Machine, Origin, SnapshotPoll, Stamp, Writer};
+use base::{ApplyFault, DecodeError, Image, Machine, Origin, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use twox_hash::XxHash64;
@@ -89,7 +89,7 @@ pub struct Registry {
     last_producer: i64,
     partitions: u32,
     digest: u64,
-    cut: Option<(Vec<u8>, usize)>,
+    cut: Image,
     restoring: Vec<u8>,
 }
 
@@ -304,7 +304,9 @@ impl Machine for Registry {
         self.apply_unit(unit, out);
         Ok(())
     }
+}
 
+impl State for Registry {
     fn digest(&self) -> u64 {
         let mut w = Writer::new();
         w.u64(self.last_topic).i64(self.last_producer);
@@ -313,26 +315,15 @@ impl Machine for Registry {
 
     /// The registry is small (its limit is [`PARTITIONS_MAX`]): its image is taken at once.
     fn begin_snapshot(&mut self) {
-        self.cut = Some((self.image(), 0));
+        self.cut = Image::of(self.image());
     }
 
     fn poll_snapshot(&mut self, bytes_max: usize) -> SnapshotPoll {
-        match &mut self.cut {
-            Some((image, at)) if *at < image.len() => {
-                let end = image.len().min(*at + bytes_max.max(1));
-                let chunk = image[*at..end].to_vec();
-                *at = end;
-                SnapshotPoll::Chunk(chunk)
-            }
-            _ => {
-                self.cut = None;
-                SnapshotPoll::Done
-            }
-        }
+        self.cut.poll(bytes_max)
     }
 
     fn abort_snapshot(&mut self) {
-        self.cut = None;
+        self.cut = Image::default();
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use super::{PARTITIONS_MAX, Registry, Topic};
 use crate::command::TopicId;
-use base::{DecodeError, Machine, Reader, Writer};
+use base::{DecodeError, Reader, State, Writer};
 use std::collections::BTreeMap;
 
 /// Version of the form.

@@ -12,7 +12,7 @@ use super::restore::Restore;
 use super::snapshot::{Cut, Header};
 use super::{Body, Command, Ended, Output, Reply, Unit, Watched};
 use base::planted::{Bug, planted};
-use base::{ApplyFault, Machine, Rng, SnapshotPoll, Stamp};
+use base::{ApplyFault, Machine, Rng, SnapshotPoll, Stamp, State};
 use bytes::Bytes;
 use std::cell::Cell;
 
@@ -319,7 +319,9 @@ impl Machine for Cache {
             .map_err(|e| ApplyFault::UnknownCommand(e.to_string()))?;
         self.apply_unit(stamp, unit, out)
     }
+}
 
+impl State for Cache {
     fn digest(&self) -> u64 {
         let seed = self.seed();
         mix(self.revision)

@@ -10,7 +10,7 @@ use super::snapshot::{DATABASE, EMPTIED, END, FORMAT, HEADER, Header, KEY};
 use super::value::End;
 use super::value::{Fields, Held, Kind, List, Members, Sorted, Value};
 use base::slot::SLOTS;
-use base::{DecodeError, Machine, Reader, chunk};
+use base::{DecodeError, Reader, State, chunk};
 
 /// A machine whose state is still arriving.
 #[derive(Debug, Default)]

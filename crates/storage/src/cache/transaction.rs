@@ -166,7 +166,7 @@ impl Cache {
 mod tests {
     use super::super::{Body, Unit, spec};
     use super::*;
-    use base::{Machine, Origin};
+    use base::{Origin, State};
 
     const AT: Stamp = Stamp {
         time_ms: 1_000,

@@ -5,7 +5,7 @@ use super::reply::{Output, Refusal, Reply};
 use super::restore::{Cut, Restoring};
 use super::row::{Chunk, Inode, InodeId, LIMBO, ROOT, Write};
 use super::table::Table;
-use base::{ApplyFault, Machine, NodeId, Origin, SnapshotPoll, Stamp, Writer};
+use base::{ApplyFault, Machine, NodeId, Origin, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use twox_hash::XxHash64;
@@ -153,7 +153,9 @@ impl Machine for Files {
         self.apply_unit(stamp, unit, out);
         Ok(())
     }
+}
 
+impl State for Files {
     /// 0 while it was never used: a replica of a version without files has the same.
     fn digest(&self) -> u64 {
         if self.last_inode == LIMBO.0 {

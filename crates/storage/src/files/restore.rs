@@ -6,7 +6,7 @@
 use super::command::ChunkId;
 use super::machine::Files;
 use super::row::{Chunk, Inode, InodeId, LIMBO, ROOT, Row, Write};
-use base::{Machine, Reader, SnapshotPoll, Writer, chunk};
+use base::{Reader, SnapshotPoll, State, Writer, chunk};
 
 /// Version of the form.
 const FORMAT: u16 = 1;

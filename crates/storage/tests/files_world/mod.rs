@@ -4,7 +4,7 @@
 //! they do it late: the state may have moved on meanwhile. The planner is the shipped one. The machine is
 //! replaced by its own snapshot now and then, as a new replica would be.
 
-use base::{Machine, NodeId, Origin, Rng, SnapshotPoll, Stamp};
+use base::{Machine, NodeId, Origin, Rng, SnapshotPoll, Stamp, State};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::files::{
     ChunkId, Command, CopyChange, CopyState, Duties, Files, NewChunk, NodeView, Output, Plan,
