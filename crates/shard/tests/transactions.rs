@@ -346,9 +346,17 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
+        let mut shards: BTreeMap<u64, Shard> =
+            (2..2 + SHARDS).map(|n| (n, Shard::new(n))).collect();
+        if seed % 2 == 1 {
+            // Nobody keeps clocks of different shards together.
+            for (number, shard) in &mut shards {
+                shard.stamp.time_ms += (*number as i64 * 7 % 5) * 3_600_000;
+            }
+        }
         Self {
             rng: Rng::new(seed),
-            shards: (2..2 + SHARDS).map(|n| (n, Shard::new(n))).collect(),
+            shards,
             flying: VecDeque::new(),
             outcomes: BTreeMap::new(),
             answers: 0,
@@ -453,6 +461,12 @@ fn run(seed: u64) -> (u64, u64) {
         let shard = 2 + world.rng.range(0, SHARDS);
         if world.rng.one_in(8) {
             world.shards.get_mut(&shard).expect("a shard").refill();
+        }
+        if world.rng.one_in(20) {
+            // A leader whose clock is ahead.
+            let shard = 2 + world.rng.range(0, SHARDS);
+            let shard = world.shards.get_mut(&shard).expect("a shard");
+            shard.stamp.time_ms += 90_000;
         }
     }
     for _ in 0..20_000 {

@@ -3,7 +3,8 @@
 //! In a record's shard, so that the same id asked for again is answered and not done again. In a participant,
 //! so that a `Prepare` that comes late (twice, or behind the decision) promises nothing: it is refused while it
 //! is younger than [`PREPARE_MS_MAX`], because the participant remembers for [`PROMISE_MS`], and when it is
-//! older, because it is too old. Clocks of shards' leaders may be as far apart as the difference.
+//! older, because it is too old. A record's shard whose clock lies further away than that is told the time and
+//! asks again; a record that has ended does not.
 
 use crate::output::Outcome;
 use crate::unit::TxnId;
@@ -16,7 +17,7 @@ use twox_hash::XxHash64;
 pub const OUTCOME_MS: i64 = 10 * 60 * 1000;
 /// How long a participant remembers, milliseconds.
 pub const PROMISE_MS: i64 = 60 * 1000;
-/// A `Prepare` of a transaction that began longer ago is refused, milliseconds.
+/// A `Prepare` that was asked longer ago, or so far ahead, is to be asked again, milliseconds.
 pub const PREPARE_MS_MAX: i64 = 20 * 1000;
 /// Outcomes remembered at most; beyond, the one that would be forgotten first is.
 pub const ENDED_MAX: usize = 100_000;

@@ -178,7 +178,7 @@ impl<W: Work> Transactions<W> {
                 id,
                 record,
                 shard,
-                begun_ms,
+                asked_ms,
                 work,
             } => {
                 let promise = Promise {
@@ -187,9 +187,10 @@ impl<W: Work> Transactions<W> {
                     at: stamp,
                     work,
                 };
-                self.prepare(id, promise, begun_ms, store, out);
+                self.prepare(id, promise, asked_ms, store, out);
             }
             Unit::Voted { id, shard, vote } => self.voted(&id, shard, vote, store, out),
+            Unit::AskAgain { id, shard, now_ms } => self.ask_again(id, shard, now_ms, out),
             Unit::Decide {
                 id,
                 record,
@@ -201,9 +202,9 @@ impl<W: Work> Transactions<W> {
             Unit::Inquire { id, shard, record } => self.inquired(id, record, shard, out),
             Unit::Abort { id } => {
                 if let Some(record) = self.records.get(&id)
-                    && let Phase::Preparing(next) = record.phase
+                    && let Phase::Preparing { part, .. } = record.phase
                 {
-                    let why = Refusal::TooLate(record.parts[next].shard);
+                    let why = Refusal::TooLate(record.parts[part].shard);
                     self.abort(&id, why, out);
                 }
             }
@@ -259,9 +260,12 @@ impl<W: Work> Transactions<W> {
                     at: stamp,
                     parts,
                     content,
-                    phase: Phase::Preparing(1),
+                    phase: Phase::Preparing {
+                        part: 1,
+                        asked_ms: stamp.time_ms,
+                    },
                 };
-                out.push(prepare(&id, &record, 1));
+                out.extend(prepare(&id, &record));
                 self.records.put(id, record);
                 return;
             }
@@ -274,17 +278,22 @@ impl<W: Work> Transactions<W> {
         &mut self,
         id: TxnId,
         promise: Promise<W>,
-        begun_ms: i64,
+        asked_ms: i64,
         store: &mut S,
         out: &mut Vec<Output<W>>,
     ) {
         let (record, shard) = (promise.record, promise.shard);
         let vote = if self.promises.get(&id).is_some() {
             Ok(())
-        } else if self.ended.get(&id).is_some()
-            || self.time_ms.saturating_sub(begun_ms) > PREPARE_MS_MAX
-        {
+        } else if self.ended.get(&id).is_some() {
             Err(Refusal::TooLate(shard))
+        } else if self.time_ms.abs_diff(asked_ms) > PREPARE_MS_MAX as u64 {
+            let now_ms = self.time_ms;
+            out.push(Output::Tell {
+                to: record,
+                unit: Unit::AskAgain { id, shard, now_ms },
+            });
+            return;
         } else if self.promises.len() >= UNDER_WAY_MAX {
             Err(Refusal::TooMany(shard))
         } else if let Err(words) = store.attempt(promise.at, &promise.work) {
@@ -315,7 +324,7 @@ impl<W: Work> Transactions<W> {
             return;
         };
         let next = match record.phase {
-            Phase::Preparing(next) if record.parts[next].shard == shard => next + 1,
+            Phase::Preparing { part, .. } if record.parts[part].shard == shard => part + 1,
             _ => return,
         };
         if let Err(refusal) = vote {
@@ -323,8 +332,11 @@ impl<W: Work> Transactions<W> {
         }
         let mut record = record.clone();
         if next < record.parts.len() {
-            record.phase = Phase::Preparing(next);
-            out.push(prepare(id, &record, next));
+            record.phase = Phase::Preparing {
+                part: next,
+                asked_ms: self.time_ms,
+            };
+            out.extend(prepare(id, &record));
         } else {
             let own = &record.parts[0];
             let results = store.carry_out(record.at, &own.work);
@@ -337,12 +349,28 @@ impl<W: Work> Transactions<W> {
         self.records.put(id.clone(), record);
     }
 
+    /// The participant that is asked has another time.
+    fn ask_again(&mut self, id: TxnId, shard: ShardId, now_ms: i64, out: &mut Vec<Output<W>>) {
+        let Some(record) = self.records.get(&id) else {
+            return;
+        };
+        let mut record = record.clone();
+        match &mut record.phase {
+            Phase::Preparing { part, asked_ms } if record.parts[*part].shard == shard => {
+                *asked_ms = now_ms;
+            }
+            _ => return,
+        }
+        out.extend(prepare(&id, &record));
+        self.records.put(id, record);
+    }
+
     fn abort(&mut self, id: &TxnId, why: Refusal, out: &mut Vec<Output<W>>) {
         let Some(record) = self.records.remove(id) else {
             return;
         };
         self.release(id, record.parts[0].work.resources());
-        let Phase::Preparing(last) = record.phase else {
+        let Phase::Preparing { part: last, .. } = record.phase else {
             debug_assert!(false, "what is decided is not aborted");
             return;
         };
@@ -427,7 +455,7 @@ impl<W: Work> Transactions<W> {
     /// that it should still do.
     fn inquired(&self, id: TxnId, record: ShardId, shard: ShardId, out: &mut Vec<Output<W>>) {
         let commit = match self.records.get(&id).map(|record| &record.phase) {
-            Some(Phase::Preparing(_)) => return,
+            Some(Phase::Preparing { .. }) => return,
             Some(Phase::Committed(_)) => true,
             None => planted(Bug::CommitWithoutRecord),
         };
@@ -483,13 +511,13 @@ impl<W: Work> Transactions<W> {
                 continue;
             }
             let told = match record.phase {
-                Phase::Preparing(_) if is_old(record.at.time_ms, PREPARING_MS_MAX) => {
+                Phase::Preparing { .. } if is_old(record.at.time_ms, PREPARING_MS_MAX) => {
                     vec![Output::Tell {
                         to: record.parts[0].shard,
                         unit: Unit::Abort { id: id.clone() },
                     }]
                 }
-                Phase::Preparing(next) => vec![prepare(id, record, next)],
+                Phase::Preparing { .. } => prepare(id, record).into_iter().collect(),
                 Phase::Committed(_) => decide(id, record),
             };
             due.extend(told.into_iter().filter_map(|output| match output {
@@ -532,7 +560,7 @@ impl<W: Work> Transactions<W> {
     pub fn views(&self, max: usize) -> Vec<View> {
         let records = self.records.iter().take(max).map(|(id, record)| {
             let (state, waits_for) = match &record.phase {
-                Phase::Preparing(next) => ("preparing", vec![record.parts[*next].shard]),
+                Phase::Preparing { part, .. } => ("preparing", vec![record.parts[*part].shard]),
                 Phase::Committed(done) => {
                     let all = record.parts.iter().zip(done);
                     let open = all.filter(|(_, done)| **done == Done::No);
@@ -642,18 +670,22 @@ impl<W: Work> State for Transactions<W> {
     }
 }
 
-fn prepare<W: Work>(id: &TxnId, record: &Record<W>, at: usize) -> Output<W> {
-    let part = record.parts[at].clone();
-    Output::Tell {
+/// The question to the participant whose turn it is.
+fn prepare<W: Work>(id: &TxnId, record: &Record<W>) -> Option<Output<W>> {
+    let Phase::Preparing { part, asked_ms } = record.phase else {
+        return None;
+    };
+    let part = record.parts[part].clone();
+    Some(Output::Tell {
         to: part.shard,
         unit: Unit::Prepare {
             id: id.clone(),
             record: record.parts[0].shard,
             shard: part.shard,
-            begun_ms: record.at.time_ms,
+            asked_ms,
             work: part.work,
         },
-    }
+    })
 }
 
 /// The decision for all that have not said that they know it.

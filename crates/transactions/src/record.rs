@@ -27,7 +27,11 @@ pub(crate) struct Record<W> {
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// The parts before this one have promised, this one is asked.
-    Preparing(usize),
+    Preparing {
+        part: usize,
+        /// When, Unix milliseconds: see [`crate::Unit::Prepare`].
+        asked_ms: i64,
+    },
     /// It is decided. Which parts have said that they have done it, and what that yielded.
     Committed(Vec<Done>),
 }
@@ -67,8 +71,8 @@ impl<W: Work> Item for Record<W> {
         w.u64(self.content);
         encode_parts(w, &self.parts);
         match &self.phase {
-            Phase::Preparing(next) => {
-                w.u8(1).u32(*next as u32);
+            Phase::Preparing { part, asked_ms } => {
+                w.u8(1).u32(*part as u32).i64(*asked_ms);
             }
             Phase::Committed(done) => {
                 w.u8(2);
@@ -94,7 +98,10 @@ impl<W: Work> Item for Record<W> {
         let parts = decode_parts(source, r)?;
         let phase = match r.u8()? {
             1 => match r.u32()? as usize {
-                next if (1..parts.len()).contains(&next) => Phase::Preparing(next),
+                part if (1..parts.len()).contains(&part) => Phase::Preparing {
+                    part,
+                    asked_ms: r.i64()?,
+                },
                 _ => return Err(DecodeError::Invalid("part of a transaction")),
             },
             2 => Phase::Committed(
@@ -121,7 +128,7 @@ impl<W: Work> Item for Record<W> {
     /// Its own part's, until it is decided.
     fn resources(&self) -> Vec<Resource> {
         match self.phase {
-            Phase::Preparing(_) => self.parts[0].work.resources(),
+            Phase::Preparing { .. } => self.parts[0].work.resources(),
             Phase::Committed(_) => Vec::new(),
         }
     }

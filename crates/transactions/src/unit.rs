@@ -79,8 +79,9 @@ pub enum Unit<W> {
         record: ShardId,
         /// The participant that this is for.
         shard: ShardId,
-        /// When the transaction began, Unix milliseconds by its record's shard.
-        begun_ms: i64,
+        /// When it was asked, Unix milliseconds: by its record's shard when the transaction began, or by the
+        /// participant itself, see [`Unit::AskAgain`].
+        asked_ms: i64,
         /// The participant's part.
         work: W,
     },
@@ -92,6 +93,16 @@ pub enum Unit<W> {
         shard: ShardId,
         /// Its vote.
         vote: Result<(), Refusal>,
+    },
+    /// A participant's clock lies far from when it was asked: it is to be asked again, by its own clock. For
+    /// the record's shard.
+    AskAgain {
+        /// Which.
+        id: TxnId,
+        /// The participant.
+        shard: ShardId,
+        /// What its clock shows, Unix milliseconds.
+        now_ms: i64,
     },
     /// The decision, for a participant.
     Decide {
@@ -148,11 +159,11 @@ impl<W: Work> Unit<W> {
                 id,
                 record,
                 shard,
-                begun_ms,
+                asked_ms,
                 work,
             } => {
                 w.u8(2).str(id.as_str()).u64(record.0).u64(shard.0);
-                w.i64(*begun_ms);
+                w.i64(*asked_ms);
                 work.encode_into(w);
             }
             Self::Voted { id, shard, vote } => {
@@ -181,6 +192,9 @@ impl<W: Work> Unit<W> {
             Self::Abort { id } => {
                 w.u8(7).str(id.as_str());
             }
+            Self::AskAgain { id, shard, now_ms } => {
+                w.u8(8).str(id.as_str()).u64(shard.0).i64(*now_ms);
+            }
         }
     }
 
@@ -198,7 +212,7 @@ impl<W: Work> Unit<W> {
                 id: TxnId::decode_from(r)?,
                 record: ShardId(r.u64()?),
                 shard: ShardId(r.u64()?),
-                begun_ms: r.i64()?,
+                asked_ms: r.i64()?,
                 work: W::decode_from(source, r)?,
             },
             3 => Self::Voted {
@@ -228,6 +242,11 @@ impl<W: Work> Unit<W> {
             7 => Self::Abort {
                 id: TxnId::decode_from(r)?,
             },
+            8 => Self::AskAgain {
+                id: TxnId::decode_from(r)?,
+                shard: ShardId(r.u64()?),
+                now_ms: r.i64()?,
+            },
             _ => return Err(DecodeError::Invalid("kind of a transactions unit")),
         };
         r.finish()?;
@@ -240,6 +259,7 @@ impl<W: Work> Unit<W> {
             Self::Begin { parts, .. } => parts.first().map(|part| part.work.resources()),
             Self::Prepare { work, .. } => Some(work.resources()),
             Self::Voted { .. }
+            | Self::AskAgain { .. }
             | Self::Decide { .. }
             | Self::Applied { .. }
             | Self::Inquire { .. }
