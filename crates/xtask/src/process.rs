@@ -1,5 +1,6 @@
 //! Running other programs: bounded in time, their output seen and kept.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -16,6 +17,11 @@ pub struct Outcome {
     pub hung: bool,
     /// What it printed, both streams line by line.
     pub output: String,
+}
+
+thread_local! {
+    /// What the lines of programs run by this thread are headed by, if anything.
+    pub static LABEL: Cell<&'static str> = const { Cell::new("") };
 }
 
 /// Runs `command` in a process group of its own. After `limit` the whole group is killed, and so is what it
@@ -56,7 +62,10 @@ pub fn run(command: &mut Command, limit: Duration, quiet: bool) -> Result<Outcom
         match arrived.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
                 if !quiet {
-                    println!("{line}");
+                    match LABEL.get() {
+                        "" => println!("{line}"),
+                        label => println!("{label}: {line}"),
+                    }
                 }
                 output.push_str(&line);
                 output.push('\n');

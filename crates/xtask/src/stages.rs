@@ -1,16 +1,25 @@
 //! `test`: stages in their order, each with a budget (told when exceeded) and a limit (ended when exceeded).
+//!
+//! Those that build and compute come first, one by one. The others mostly wait for servers and clients: they
+//! run two at a time.
 
 use crate::process::{self, Outcome};
 use crate::results::{self, Results, Tests, Verdict};
 use crate::{mission, root, target, verify};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Held by who builds or installs what several stages need.
+static SETTING_UP: Mutex<()> = Mutex::new(());
 
 struct Stage {
     name: &'static str,
     /// Seconds that it should take on two cores with everything built.
     budget_s: u64,
+    /// Whether another may run beside it.
+    waits: bool,
     run: fn(&Plan) -> Result<Tests, String>,
 }
 
@@ -31,56 +40,67 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "verify",
         budget_s: 120,
+        waits: false,
         run: verify_stage,
     },
     Stage {
         name: "unit",
         budget_s: 180,
+        waits: false,
         run: unit,
     },
     Stage {
         name: "lab",
         budget_s: 180,
+        waits: false,
         run: lab_cluster_seeds,
     },
     Stage {
         name: "clients-python",
         budget_s: 180,
+        waits: true,
         run: clients_python,
     },
     Stage {
         name: "clients-redis",
         budget_s: 240,
+        waits: true,
         run: clients_redis,
     },
     Stage {
         name: "clients-locks",
         budget_s: 120,
+        waits: true,
         run: clients_locks,
     },
     Stage {
         name: "clients-kafka",
         budget_s: 180,
+        waits: true,
         run: clients_kafka,
     },
     Stage {
         name: "gateway",
         budget_s: 120,
+        waits: true,
         run: gateway,
     },
     Stage {
         name: "clients-files",
         budget_s: 180,
+        waits: true,
         run: clients_files,
     },
     Stage {
         name: "clients-java",
         budget_s: 120,
+        waits: true,
         run: clients_java,
     },
     Stage {
         name: "faults",
         budget_s: 300,
+        waits: true,
         run: faults,
     },
 ];
@@ -99,39 +119,54 @@ pub fn run(names: &[String], all: bool) -> Result<bool, String> {
     }
     let plan = Plan { all };
     let mut results = Results::load();
-    let mut table = Vec::new();
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for stage in STAGES
+    let wanted = STAGES
         .iter()
-        .filter(|stage| names.is_empty() || names.iter().any(|n| n == stage.name))
-    {
-        println!("=== {}", stage.name);
-        let began = Instant::now();
-        let tests = (stage.run)(&plan).unwrap_or_else(|why| {
-            println!("{}: {why}", stage.name);
-            single(stage.name, Verdict::Failed)
-        });
-        let took_s = began.elapsed().as_secs_f64();
-        let (p, f, s) = results::count(&tests);
-        for (name, _) in tests
+        .filter(|stage| names.is_empty() || names.iter().any(|n| n == stage.name));
+    let (mut waiting, computing): (Vec<&Stage>, Vec<&Stage>) =
+        wanted.partition(|stage| stage.waits);
+    // The longest first, so that the last ones end together.
+    waiting.sort_by_key(|stage| stage.budget_s);
+    let mut table: Vec<Done> = computing.into_iter().map(|s| carry_out(s, &plan)).collect();
+    let (waiting, done) = (Mutex::new(waiting), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(stage) = lock(&waiting).pop() {
+                    process::LABEL.set(stage.name);
+                    let ended = carry_out(stage, &plan);
+                    lock(&done).push(ended);
+                }
+            });
+        }
+    });
+    table.append(&mut lock(&done));
+    table.sort_by_key(|done| {
+        STAGES
             .iter()
-            .filter(|(_, verdict)| **verdict == Verdict::Failed)
-        {
-            println!("FAILED {}: {name}", stage.name);
-        }
+            .position(|stage| stage.name == done.stage.name)
+    });
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for done in &table {
+        let (p, f, s) = results::count(&done.tests);
         (passed, failed, skipped) = (passed + p, failed + f, skipped + s);
-        table.push((stage, took_s, p, f, s));
-        results.0.insert(stage.name.to_owned(), tests);
-        // That ZooKeeper passes says nothing of this product.
-        if std::env::var_os("TARGET").is_none() {
-            results.save()?;
-        }
+        let name = done.stage.name.to_owned();
+        results.0.insert(name, done.tests.clone());
+    }
+    // That ZooKeeper passes says nothing of this product.
+    if std::env::var_os("TARGET").is_none() {
+        results.save()?;
     }
     println!(
         "\n{:<16} {:>8} {:>8} {:>7} {:>7} {:>8}",
         "stage", "seconds", "budget", "passed", "failed", "skipped"
     );
-    for (stage, took_s, p, f, s) in &table {
+    for Done {
+        stage,
+        took_s,
+        tests,
+    } in &table
+    {
+        let (p, f, s) = results::count(tests);
         let over = if *took_s > stage.budget_s as f64 && !all {
             "  OVER BUDGET"
         } else {
@@ -147,6 +182,36 @@ pub fn run(names: &[String], all: bool) -> Result<bool, String> {
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed == 0)
+}
+
+struct Done {
+    stage: &'static Stage,
+    took_s: f64,
+    tests: Tests,
+}
+
+fn carry_out(stage: &'static Stage, plan: &Plan) -> Done {
+    println!("=== {}", stage.name);
+    let began = Instant::now();
+    let tests = (stage.run)(plan).unwrap_or_else(|why| {
+        println!("{}: {why}", stage.name);
+        single(stage.name, Verdict::Failed)
+    });
+    for (name, _) in tests
+        .iter()
+        .filter(|(_, verdict)| **verdict == Verdict::Failed)
+    {
+        println!("FAILED {}: {name}", stage.name);
+    }
+    Done {
+        stage,
+        took_s: began.elapsed().as_secs_f64(),
+        tests,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn single(name: &str, verdict: Verdict) -> Tests {
@@ -197,6 +262,7 @@ fn unit(plan: &Plan) -> Result<Tests, String> {
 ///
 /// `ALTHING_BIN` names a binary to be tested in its place, for example that of a release.
 fn build() -> Result<PathBuf, String> {
+    let _one = lock(&SETTING_UP);
     if let Some(binary) = std::env::var_os("ALTHING_BIN") {
         return Ok(root().join(binary));
     }
@@ -214,12 +280,12 @@ fn build() -> Result<PathBuf, String> {
 
 fn lab_cluster_seeds(plan: &Plan) -> Result<Tests, String> {
     let binary = build()?;
-    let seeds = if plan.all { "3000" } else { "300" };
+    let seeds = if plan.all { "10000" } else { "200" };
     let mut command = Command::new(binary);
     command
         .args(["lab", "cluster", "--seeds", seeds, "--jobs", "2"])
         .current_dir(root());
-    let outcome = process::run(&mut command, plan.limit(600, 6000), false)?;
+    let outcome = process::run(&mut command, plan.limit(600, 9000), false)?;
     let verdict = if outcome.ok {
         Verdict::Passed
     } else {
@@ -239,6 +305,7 @@ fn python() -> Result<PathBuf, String> {
 
 /// The same with what a file of pins names.
 fn python_with(pins: &str) -> Result<PathBuf, String> {
+    let _one = lock(&SETTING_UP);
     let environment = target().join("venv");
     let python = environment.join("bin/python");
     let stamp = environment.join(format!("{pins}.installed"));
