@@ -123,6 +123,8 @@ const LAB_HELP: &str = "Try:
 enum LabMode {
     /// Whole nodes with clients under crashes, partitions, disk faults, pauses and clock steps
     Cluster(lab::ClusterArgs),
+    /// The same jobs under one scheduler, offers on two levels and shared state; or by each rule of placement
+    Schedule(lab::ScheduleArgs),
     #[command(flatten)]
     Algorithm(lab::peers::verbs::Verb),
 }
@@ -155,6 +157,7 @@ fn main() -> ExitCode {
         Mode::Lock(options) => lock::run(options),
         Mode::Fs(options) => fs::run(&options),
         Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),
+        Mode::Lab(LabMode::Schedule(args)) => lab::schedule(&args).map_err(Failure::Usage),
         Mode::Lab(LabMode::Algorithm(verb)) => match lab::peers::verbs::lab(&verb) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -28,6 +28,7 @@ mod protocol;
 mod run;
 #[cfg(test)]
 mod scenarios;
+mod schedule;
 mod services;
 mod tellers;
 mod trace;
@@ -39,3 +40,4 @@ mod world_tests;
 pub use cli::{ClusterArgs, cluster};
 pub use faults::{Faults, Name};
 pub use run::{Options, Report, Workload, run};
+pub use schedule::{ScheduleArgs, schedule};

@@ -6,11 +6,13 @@
 //! lower priority looked at that would have to go: there the node with the fewest of them wins, before any
 //! score.
 //!
-//! [`place`] looks at each node it is given: cost O(nodes + running tasks). `Placer` looks at fewer.
+//! [`place`] looks at each node it is given: cost O(nodes + running tasks). [`Placer`] looks at fewer.
 
+mod placer;
 mod preempt;
 mod score;
 
+pub use placer::{Effort, Placer};
 pub use score::{Part, Scored};
 
 use crate::resources::{Kind, Resources};
@@ -360,10 +362,11 @@ pub fn place(nodes: &[NodeView], task: &TaskSpec, rule: Rule) -> Result<Choice, 
         }
     }
     let zones = score::zones(nodes, task, rule);
+    let in_zone = |node: &NodeView| zones.get(node.zone.as_str()).copied().unwrap_or(0);
     if !feasible.is_empty() {
         let scored = feasible
             .iter()
-            .map(|node| score::score(node, node.used, task, rule, &zones));
+            .map(|node| score::score(node, node.used, task, rule, in_zone(node)));
         let table = score::best(scored);
         return Ok(Choice {
             node: table[0].node,
@@ -373,7 +376,7 @@ pub fn place(nodes: &[NodeView], task: &TaskSpec, rule: Rule) -> Result<Choice, 
             table,
         });
     }
-    preempt::place(&full, task, rule, &zones)
+    preempt::place(&full, task, rule, in_zone)
         .map(|choice| Choice {
             considered: nodes.len(),
             ..choice

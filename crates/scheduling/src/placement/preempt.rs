@@ -15,7 +15,7 @@ pub(super) fn place(
     full: &[&NodeView],
     task: &TaskSpec,
     rule: Rule,
-    zones: &BTreeMap<&str, u64>,
+    in_zone: impl Fn(&NodeView) -> u64,
 ) -> Option<Choice> {
     let mut victims = BTreeMap::new();
     let mut scored = Vec::new();
@@ -24,7 +24,13 @@ pub(super) fn place(
             continue;
         };
         let freed = sum(&gone);
-        let mut one = score(node, node.used.saturating_sub(freed), task, rule, zones);
+        let mut one = score(
+            node,
+            node.used.saturating_sub(freed),
+            task,
+            rule,
+            in_zone(node),
+        );
         one.preempted = gone.len() as u32;
         scored.push(one);
         victims.insert(node.id, gone);

@@ -57,6 +57,11 @@ impl Scored {
     }
 }
 
+/// True when the rule asks how many tasks of the job a node's zone has.
+pub(crate) fn asks_for_zones(rule: Rule) -> bool {
+    rule.weights().iter().any(|(part, _)| *part == Part::Zone)
+}
+
 /// Tasks of the job by zone, where the rule asks for them.
 pub(super) fn zones<'a>(
     nodes: impl IntoIterator<Item = &'a NodeView>,
@@ -64,12 +69,46 @@ pub(super) fn zones<'a>(
     rule: Rule,
 ) -> BTreeMap<&'a str, u64> {
     let mut zones = BTreeMap::new();
-    if rule.weights().iter().any(|(part, _)| *part == Part::Zone) {
+    if asks_for_zones(rule) {
         for node in nodes {
             *zones.entry(node.zone.as_str()).or_default() += node.count_of(task.job);
         }
     }
     zones
+}
+
+/// The points of `part` for `node`, of which `used` is taken before `task` comes, and whose zone has `in_zone`
+/// tasks of the job.
+fn points(part: Part, node: &NodeView, used: Resources, task: &TaskSpec, in_zone: u64) -> u32 {
+    let fullness = || {
+        used.saturating_add(task.resources)
+            .mean_per_mille(node.total)
+    };
+    let points = match part {
+        Part::Fullness => fullness(),
+        Part::Room => 1000 - fullness(),
+        Part::Zone => 1000 / (1 + in_zone),
+        Part::Alone => 1000 / (1 + node.count_of(task.job)),
+        Part::Packages => packages(node, task),
+        Part::Mix => mix(node, task),
+    };
+    points as u32 // at most 1,000
+}
+
+/// The sum of points × weight of the parts that `counts` lets through.
+pub(super) fn total(
+    node: &NodeView,
+    task: &TaskSpec,
+    rule: Rule,
+    in_zone: u64,
+    counts: impl Fn(Part) -> bool,
+) -> u64 {
+    let weights = rule.weights().iter().filter(|(part, _)| counts(*part));
+    weights
+        .map(|&(part, weight)| {
+            u64::from(points(part, node, node.used, task, in_zone)) * u64::from(weight)
+        })
+        .sum()
 }
 
 /// The score of `node`, of which `used` is taken before `task` comes.
@@ -78,23 +117,12 @@ pub(super) fn score(
     used: Resources,
     task: &TaskSpec,
     rule: Rule,
-    zones: &BTreeMap<&str, u64>,
+    in_zone: u64,
 ) -> Scored {
-    let fullness = used
-        .saturating_add(task.resources)
-        .mean_per_mille(node.total);
-    let points = |part| match part {
-        Part::Fullness => fullness,
-        Part::Room => 1000 - fullness,
-        Part::Zone => 1000 / (1 + zones.get(node.zone.as_str()).copied().unwrap_or(0)),
-        Part::Alone => 1000 / (1 + node.count_of(task.job)),
-        Part::Packages => packages(node, task),
-        Part::Mix => mix(node, task),
-    };
     let parts: Vec<(Part, u32, u32)> = rule
         .weights()
         .iter()
-        .map(|&(part, weight)| (part, points(part) as u32, weight))
+        .map(|&(part, weight)| (part, points(part, node, used, task, in_zone), weight))
         .collect();
     Scored {
         node: node.id,
