@@ -76,6 +76,17 @@ pub enum Bug {
     SleepThroughChecks,
     /// A bug of one of the lab's algorithms.
     Peer(PeerBug),
+    /// A bug of those who divide work.
+    Computing(ComputingBug),
+}
+
+/// A bug of a coordinator of divided work, found where that is simulated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum ComputingBug {
+    /// The finished maps of a worker that is lost count as done.
+    KeepLostOutput,
+    /// The output of a reduce's second attempt is published, too.
+    PublishTwice,
 }
 
 /// A bug of an algorithm among equals ([`crate::Peer`]).

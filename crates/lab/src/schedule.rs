@@ -175,6 +175,7 @@ const LINES: &[Line] = &[
             percent(r.memory_per_mille)
         )
     }),
+    ("empty nodes (%)", |r, _| percent(r.empty_per_mille)),
     ("schedulers busy (%)", |r, _| {
         let each: Vec<String> = r.busy_per_mille.iter().map(|b| percent(*b)).collect();
         each.join(" / ")

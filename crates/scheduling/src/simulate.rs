@@ -130,6 +130,8 @@ pub struct Report {
     pub cpu_per_mille: u64,
     /// The same of memory.
     pub memory_per_mille: u64,
+    /// Nodes on which nothing runs, averaged likewise: room for what is large.
+    pub empty_per_mille: u64,
     /// How much of the time each scheduler was deciding, in thousandths.
     pub busy_per_mille: Vec<u64>,
 }
@@ -176,7 +178,8 @@ struct Simulation<'a> {
     /// Tasks of each job that have not been started yet, and whether a decision has begun.
     open: Vec<(u32, bool)>,
     report: Report,
-    samples: (u64, u64, u64),
+    /// Their number, and sums of thousandths: processors, memory, empty nodes.
+    samples: [u64; 4],
 }
 
 /// Runs `jobs` (in the order of their times) as `plan` says, until a minute after the last has come.
@@ -219,7 +222,7 @@ pub fn run(plan: &Plan, jobs: &[Job]) -> Report {
         running: BTreeMap::new(),
         open: jobs.iter().map(|job| (job.tasks, false)).collect(),
         report: Report::default(),
-        samples: (0, 0, 0),
+        samples: [0; 4],
     };
     simulation.run();
     simulation.report
@@ -270,9 +273,10 @@ impl Simulation<'_> {
         }
         let busy = self.schedulers.iter().map(|s| s.busy_ms * 1000 / end_ms);
         report.busy_per_mille = busy.collect();
-        let (samples, cpu, memory) = self.samples;
+        let [samples, cpu, memory, empty] = self.samples;
         report.cpu_per_mille = cpu.checked_div(samples).unwrap_or(0);
         report.memory_per_mille = memory.checked_div(samples).unwrap_or(0);
+        report.empty_per_mille = empty.checked_div(samples).unwrap_or(0);
     }
 
     /// The cell as it is.
@@ -306,9 +310,17 @@ impl Simulation<'_> {
     fn sample(&mut self) {
         let (total, used) = self.truth().usage();
         let mille = |used: u64, total: u64| used * 1000 / total.max(1);
-        self.samples.0 += 1;
-        self.samples.1 += mille(used.cpu_milli, total.cpu_milli);
-        self.samples.2 += mille(used.memory_bytes, total.memory_bytes);
+        let nodes = self.truth().nodes();
+        let empty = nodes.iter().filter(|node| node.running.is_empty()).count() as u64;
+        let sample = [
+            1,
+            mille(used.cpu_milli, total.cpu_milli),
+            mille(used.memory_bytes, total.memory_bytes),
+            mille(empty, self.plan.nodes),
+        ];
+        for (sum, one) in self.samples.iter_mut().zip(sample) {
+            *sum += one;
+        }
         self.at(self.now_ms + 1000, Event::Sample);
     }
 
@@ -431,11 +443,14 @@ impl Simulation<'_> {
                 break;
             };
             self.instances += 1;
+            // The node as the cell has it: not as own tasks have changed the copy since.
+            let mine = deciding.claims.iter().find(|c| c.node == choice.node);
+            let seen = mine.map_or(view.node_version(at), |claim| claim.seen);
             let claim = Claim {
                 instance: self.instances,
                 spec: spec.clone(),
                 node: choice.node,
-                seen: view.node_version(at),
+                seen,
                 preempt: choice.preempt,
             };
             if sole {
