@@ -40,7 +40,7 @@ fn faults(bug: Bug) -> &'static str {
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::ForwardTwice => "streams,partition",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
-        Bug::Peer(_) => unreachable!("planted beside its algorithm"),
+        Bug::Peer(_) | Bug::Computing(_) => unreachable!("planted beside its algorithm"),
     }
 }
 
