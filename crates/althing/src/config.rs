@@ -2,10 +2,11 @@
 
 use crate::{Failure, Outcome};
 use host::gateway::GatewayConfig;
-use host::{FilesConfig, HostConfig};
+use host::{AgentPlan, FilesConfig, HostConfig};
 use node::{CoreConfig, Durability, FrontEnd, Policy, PoolSpec};
+use scheduling::Resources;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,15 @@ const KEYS: &[&str] = &[
     "files.copy_after_ms",
     "files.repair_bytes_per_s",
     "files.scrub_bytes_per_s",
+    "agent.run",
+    "agent.name",
+    "agent.zone",
+    "agent.cpu_milli",
+    "agent.memory_mib",
+    "agent.disk_mib",
+    "agent.beat_ms",
+    "agent.misses",
+    "agent.log_bytes_max",
 ];
 
 /// Where the gateway listens unless told otherwise.
@@ -90,6 +100,8 @@ struct File {
     kafka: Kafka,
     #[serde(default)]
     files: Files,
+    #[serde(default)]
+    agent: Agent,
     #[serde(default)]
     gateway: Gateway,
 }
@@ -171,6 +183,63 @@ struct Files {
     copy_after_ms: Option<u64>,
     repair_bytes_per_s: Option<u64>,
     scrub_bytes_per_s: Option<u64>,
+}
+
+/// `run`: whether this node runs jobs' tasks, which is running whatever its users want as this process' user. What it
+/// has to give is what the machine has, unless all three amounts are said.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Agent {
+    run: Option<bool>,
+    name: Option<String>,
+    zone: Option<String>,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+    #[serde(default)]
+    packages: BTreeSet<String>,
+    cpu_milli: Option<u64>,
+    memory_mib: Option<u64>,
+    disk_mib: Option<u64>,
+    beat_ms: Option<u32>,
+    misses: Option<u32>,
+    log_bytes_max: Option<u64>,
+}
+
+impl Agent {
+    fn build(self, has_console: bool) -> Result<Option<AgentPlan>, String> {
+        let defaults = AgentPlan::default();
+        let resources = match (self.cpu_milli, self.memory_mib, self.disk_mib) {
+            (None, None, None) => None,
+            (Some(cpu), Some(memory), Some(disk)) => {
+                let bytes = |mib: u64| mib.saturating_mul(1 << 20);
+                Some(Resources::new(cpu, bytes(memory), bytes(disk)))
+            }
+            _ => {
+                return Err(
+                    "agent.cpu_milli, agent.memory_mib and agent.disk_mib go together: set all, or none for what the machine has"
+                        .into(),
+                );
+            }
+        };
+        let plan = AgentPlan {
+            name: self.name,
+            zone: self.zone.unwrap_or_default(),
+            attributes: self.attributes,
+            packages: self.packages,
+            resources,
+            beat_ms: self.beat_ms.unwrap_or(defaults.beat_ms),
+            misses: self.misses.unwrap_or(defaults.misses),
+            log_bytes_max: self.log_bytes_max.unwrap_or(defaults.log_bytes_max),
+        };
+        plan.check()?;
+        match (self.run == Some(true), has_console) {
+            (true, false) => Err(
+                "agent.run needs the console: set listen.console, by which agents speak to the cell"
+                    .into(),
+            ),
+            (runs, _) => Ok(runs.then_some(plan)),
+        }
+    }
 }
 
 impl Files {
@@ -450,11 +519,13 @@ fn build(file: File) -> Result<HostConfig, String> {
         }
     };
     let defaults = HostConfig::default();
+    let console = or_off("console", &file.listen.console, 7400)?;
     let config = HostConfig {
+        agent: file.agent.build(console.is_some())?,
         data: file.data,
         clients,
         peers: address("peers", &file.listen.peers, 7401)?,
-        console: or_off("console", &file.listen.console, 7400)?,
+        console,
         dns: or_off("dns", &file.listen.dns, 8600)?,
         advertise: file.advertise,
         initial_members: file.initial_members,

@@ -240,6 +240,7 @@ fn run_one(options: &Options, ports: &Ports, memory: &Memory) -> Outcome {
     let data = options.data.join("node-1").join("data");
     let peers = loopback(ports.peers);
     let config = HostConfig {
+        agent: Some(host::AgentPlan::default()),
         data,
         clients: ports.listeners().collect(),
         peers,
@@ -448,6 +449,7 @@ fn node_config(
         data: PathBuf,
         initial_members: Vec<String>,
         listen: BTreeMap<&'static str, String>,
+        agent: BTreeMap<&'static str, bool>,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         gateway: BTreeMap<&'static str, PathBuf>,
     }
@@ -473,6 +475,7 @@ fn node_config(
         data,
         initial_members: all.iter().map(members).collect(),
         listen,
+        agent: [("run", true)].into(),
         gateway,
     })
     .map_err(|error| failed(format!("cannot write a configuration: {error}")))

@@ -11,6 +11,8 @@ pub enum Content<'a> {
     None,
     /// JSON.
     Json(&'a str),
+    /// TOML.
+    Toml(&'a str),
     /// So many bytes of this.
     Sized(&'a mut dyn Read, u64),
     /// All of this.
@@ -30,6 +32,19 @@ impl Answering {
     /// Whether the status says that it was done.
     pub fn is_good(&self) -> bool {
         (200..300).contains(&self.code)
+    }
+
+    /// The value of a header, by its name in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find_header(&self.head, name)
+    }
+
+    /// All of it, if it is text of at most so many bytes.
+    pub fn whole(self, bytes_max: u64) -> io::Result<Answer> {
+        let (code, head) = (self.code, self.head.clone());
+        let mut body = String::new();
+        self.take(bytes_max).read_to_string(&mut body)?;
+        Ok(Answer { code, head, body })
     }
 }
 
@@ -70,6 +85,10 @@ pub fn send(
             "Content-Type: application/json\r\nContent-Length: {}",
             text.len()
         ),
+        Content::Toml(text) => format!(
+            "Content-Type: application/toml\r\nContent-Length: {}",
+            text.len()
+        ),
         Content::Sized(_, length) => format!("Content-Length: {length}"),
         Content::Unsized(_) => "Transfer-Encoding: chunked".into(),
     };
@@ -80,7 +99,7 @@ pub fn send(
     // Who refuses may answer before all was sent, and close: the answer says more than the broken pipe.
     let sent = match content {
         Content::None => Ok(()),
-        Content::Json(text) => stream.write_all(text.as_bytes()),
+        Content::Json(text) | Content::Toml(text) => stream.write_all(text.as_bytes()),
         Content::Sized(source, length) => io::copy(&mut source.take(length), &mut stream).map(drop),
         Content::Unsized(source) => send_chunked(source, &mut stream),
     };
@@ -159,10 +178,14 @@ pub struct Answer {
 impl Answer {
     /// The value of a header, by its name in small letters.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut pairs = self.head.lines().filter_map(|line| line.split_once(':'));
-        let found = pairs.find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.trim())
+        find_header(&self.head, name)
     }
+}
+
+fn find_header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = head.lines().filter_map(|line| line.split_once(':'));
+    let found = pairs.find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.trim())
 }
 
 /// Asks the console at `address`; a body makes it a POST. The status code and the body of the answer.
@@ -196,9 +219,5 @@ fn exchange(address: &str, path: &str, body: Body<'_>, time: Duration) -> std::i
         Body::Post(text) => ("POST", Content::Json(text)),
         Body::Put(text) => ("PUT", Content::Json(text)),
     };
-    let answering = send(method, address, path, content, time)?;
-    let (code, head) = (answering.code, answering.head.clone());
-    let mut body = String::new();
-    answering.take(ANSWER_BYTES_MAX).read_to_string(&mut body)?;
-    Ok(Answer { code, head, body })
+    send(method, address, path, content, time)?.whole(ANSWER_BYTES_MAX)
 }

@@ -6,6 +6,7 @@ mod dev;
 mod fs;
 mod gateway;
 mod http;
+mod job;
 mod lock;
 mod redis;
 mod service;
@@ -101,6 +102,16 @@ enum Mode {
     Lock(lock::Options),
     /// Put, get and look at files
     Fs(fs::Options),
+    /// Jobs: run, show, follow, stop
+    Job(job::Options),
+    /// The agents that run jobs' tasks, and what they have left
+    Agents(job::AgentOptions),
+    /// The supervisor of a task; agents start it
+    #[command(hide = true)]
+    Supervise {
+        /// The task's directory
+        directory: PathBuf,
+    },
     /// Simulate what is shipped, under faults, from a seed
     #[command(subcommand, after_help = LAB_HELP)]
     Lab(LabMode),
@@ -156,6 +167,9 @@ fn main() -> ExitCode {
         Mode::Group(options) => topic::run_group(&options),
         Mode::Lock(options) => lock::run(options),
         Mode::Fs(options) => fs::run(&options),
+        Mode::Job(options) => job::run(&options),
+        Mode::Agents(options) => job::agents(&options),
+        Mode::Supervise { directory } => host::supervise(&directory).map_err(failed),
         Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),
         Mode::Lab(LabMode::Schedule(args)) => lab::schedule(&args).map_err(Failure::Usage),
         Mode::Lab(LabMode::Algorithm(verb)) => match lab::peers::verbs::lab(&verb) {

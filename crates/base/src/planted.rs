@@ -74,6 +74,12 @@ pub enum Bug {
     ExpireToldCheck,
     /// Who waits for a change of a service is not woken by what its checks say.
     SleepThroughChecks,
+    /// What is left of an agent is not looked at again when a task is promised its room.
+    PromiseTwice,
+    /// What an agent of an older generation reports counts.
+    HearStaleReports,
+    /// An agent that came back in time is lost all the same.
+    LoseAgentThatCameBack,
     /// A bug of one of the lab's algorithms.
     Peer(PeerBug),
     /// A bug of those who divide work.
@@ -175,6 +181,9 @@ pub const ALL: &[Bug] = &[
     Bug::AdmitOldFence,
     Bug::ExpireToldCheck,
     Bug::SleepThroughChecks,
+    Bug::PromiseTwice,
+    Bug::HearStaleReports,
+    Bug::LoseAgentThatCameBack,
 ];
 
 #[cfg(debug_assertions)]

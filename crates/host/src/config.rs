@@ -3,7 +3,8 @@
 use crate::gateway::GatewayConfig;
 use crate::{FilesConfig, HostError};
 use node::{CoreConfig, FrontEnd};
-use std::collections::BTreeMap;
+use scheduling::Resources;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -40,8 +41,63 @@ pub struct HostConfig {
     pub gateway: Option<GatewayConfig>,
     /// How files are kept.
     pub files: FilesConfig,
+    /// The agent that runs tasks here; `None` leaves it off.
+    pub agent: Option<AgentPlan>,
     /// What the cores are told; the host fills in core, cores, lanes, address, members, identity, seed and secret.
     pub core: CoreConfig,
+}
+
+/// How this machine runs tasks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgentPlan {
+    /// For people; `None`: where other nodes reach this one.
+    pub name: Option<String>,
+    /// Its failure domain; may be empty.
+    pub zone: String,
+    /// What tasks may ask for.
+    pub attributes: BTreeMap<String, String>,
+    /// Packages that it has.
+    pub packages: BTreeSet<String>,
+    /// What it has to give; `None`: what the machine has.
+    pub resources: Option<Resources>,
+    /// From one beat to the next, milliseconds.
+    pub beat_ms: u32,
+    /// So many beats missed, and it is lost.
+    pub misses: u32,
+    /// Bytes of a task's log that are kept, about.
+    pub log_bytes_max: u64,
+}
+
+impl Default for AgentPlan {
+    fn default() -> Self {
+        Self {
+            name: None,
+            zone: String::new(),
+            attributes: BTreeMap::new(),
+            packages: BTreeSet::new(),
+            resources: None,
+            beat_ms: 1_000,
+            misses: 3,
+            log_bytes_max: 1 << 20,
+        }
+    }
+}
+
+impl AgentPlan {
+    /// Refuses what cannot be, in words of the configuration.
+    ///
+    /// # Errors
+    /// Which value, and what it has to be.
+    pub fn check(&self) -> Result<(), String> {
+        let lease_ms = u64::from(self.beat_ms) * u64::from(self.misses);
+        if self.beat_ms < 50 || self.misses < 2 || !(400..=86_400_000).contains(&lease_ms) {
+            return Err(format!(
+                "agent.beat_ms = {} must be at least 50, agent.misses = {} at least 2, and their product from 400 to 86400000 (a day)",
+                self.beat_ms, self.misses
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Default for HostConfig {
@@ -64,6 +120,7 @@ impl Default for HostConfig {
             console_hosts: Vec::new(),
             gateway: None,
             files: FilesConfig::default(),
+            agent: None,
             core: CoreConfig::default(),
         }
     }

@@ -10,7 +10,7 @@ use crate::log;
 use crate::mail::{self, Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
-use crate::{discovery, dns, transactions};
+use crate::{agent, discovery, dns, jobs, transactions};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -26,6 +26,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -49,6 +50,8 @@ pub struct HttpConfig {
     pub files: FilesConfig,
     /// Its host name or IP address, without a port, for services that have none of their own.
     pub node_address: String,
+    /// The directory of this node's agent.
+    pub agent: PathBuf,
     /// The gateway of this node, if there is one.
     pub gateway: Option<GatewayHandle>,
     /// For what has to be drawn at random.
@@ -149,6 +152,8 @@ async fn serve(listener: TcpListener, app: App, chunks: Option<Arc<ChunkStore>>)
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .merge(jobs::routes())
+        .merge(agent::logs::routes(app.config.agent.clone()))
         .merge(discovery::routes())
         .merge(gateway::routes())
         .merge(files::routes(

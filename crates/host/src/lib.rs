@@ -7,6 +7,7 @@
 //! ([`mail`]). Nothing here knows a client protocol or what a frame between nodes means.
 
 mod acceptor;
+mod agent;
 mod clock;
 mod config;
 mod connection;
@@ -20,6 +21,7 @@ mod files;
 mod frame;
 pub mod gateway;
 mod http;
+mod jobs;
 mod limits;
 pub mod log;
 mod mail;
@@ -31,7 +33,8 @@ mod sockets;
 mod space;
 mod transactions;
 
-pub use config::HostConfig;
+pub use agent::supervisor::run as supervise;
+pub use config::{AgentPlan, HostConfig};
 pub use error::HostError;
 pub use files::FilesConfig;
 pub use run::{Addresses, Observer, Running, StopHandle, run, run_with, start};

@@ -1,6 +1,7 @@
 //! Puts a node together, and takes it apart.
 
 use crate::acceptor::Acceptor;
+use crate::agent::{Agent, AgentConfig};
 use crate::clock::Clock;
 use crate::config::HostConfig;
 use crate::core_thread::{self, CoreParts, WAKER_TOKEN};
@@ -31,6 +32,9 @@ use std::time::{Duration, Instant};
 /// How long a stop waits for other members to take over what is led here.
 const HAND_OVER_TIME: Duration = Duration::from_millis(500);
 
+/// The agent's part of the data directory.
+const AGENT: &str = "agent";
+
 /// Runs a node until SIGINT, SIGTERM, or its core stops it. The signals end it without an error.
 pub fn run(config: HostConfig) -> Result<(), HostError> {
     run_with(config, |_| {})
@@ -53,6 +57,7 @@ pub struct Running {
     ends: Receiver<End>,
     stop: StopHandle,
     acceptor: Option<Acceptor>,
+    agent: Option<Agent>,
     http: Option<Http>,
     gateway: Option<GatewayThread>,
     dns: Option<Dns>,
@@ -249,8 +254,31 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
                 hosts: config.console_hosts.clone(),
                 gateway: gateway.as_ref().map(GatewayThread::handle),
                 files: config.files.clone(),
+                agent: config.data.join(AGENT),
             };
             Http::start(listener, mailboxes.clone(), http, chunks).map_err(machine)
+        })
+        .transpose()?;
+    let agent = (config.agent.clone().zip(addresses.console))
+        .map(|(plan, console)| {
+            let config = AgentConfig {
+                // A console that listens everywhere listens on loopback, too.
+                consoles: vec![match console.ip().is_unspecified() {
+                    true => SocketAddr::from(([127, 0, 0, 1], console.port())).to_string(),
+                    false => console.to_string(),
+                }],
+                address: config.reached(console),
+                name: plan.name.unwrap_or_else(|| plain(&config.address())),
+                zone: plan.zone,
+                attributes: plan.attributes,
+                packages: plan.packages,
+                resources: plan.resources,
+                directory: config.data.join(AGENT),
+                beat_ms: plan.beat_ms,
+                misses: plan.misses,
+                log_bytes_max: plan.log_bytes_max,
+            };
+            Agent::start(config, seeds.seed()?).map_err(machine)
         })
         .transpose()?;
     let least = config.disk_free_min_percent;
@@ -261,6 +289,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         ends,
         stop: StopHandle { ends: ended },
         acceptor: Some(acceptor),
+        agent,
         http,
         gateway,
         dns,
@@ -293,12 +322,15 @@ impl Running {
         let end = self.ends.recv().unwrap_or(End::Asked);
         let outcome = match end {
             End::Asked => {
+                // While others can still be told that its tasks have ended.
+                self.agent = None;
                 self.hand_over();
                 Ok(())
             }
             End::Core(Some(reason)) => Err(HostError::Stopped(reason)),
             End::Core(None) => Ok(()),
         };
+        self.agent = None;
         self.http = None;
         self.gateway = None;
         self.dns = None;
@@ -513,4 +545,13 @@ impl Signals {
             log::warn(format!("signals are not heard: {error}"));
         }
     }
+}
+
+/// An address as a name.
+fn plain(address: &str) -> String {
+    let letters = address.chars().map(|c| match c {
+        c if c.is_ascii_alphanumeric() || "-_.".contains(c) => c,
+        _ => '-',
+    });
+    letters.collect()
 }

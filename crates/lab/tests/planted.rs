@@ -35,6 +35,9 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::CreateWithoutLooking
         | Bug::AdmitOldFence
         | Bug::ExpireToldCheck
+        | Bug::PromiseTwice
+        | Bug::HearStaleReports
+        | Bug::LoseAgentThatCameBack
         | Bug::SleepThroughChecks => "none",
         Bug::ExpireEarly | Bug::RepeatBatch => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
@@ -89,14 +92,17 @@ fn found(bug: Bug) -> Result<String, String> {
     Err(format!("{bug:?} was not found in {SEEDS_MAX} seeds"))
 }
 
-/// Bugs between shards, found in `crates/shard/tests/transactions.rs`, and of files, found in
-/// `crates/storage/tests/files_cluster.rs`.
+/// Bugs between shards, found in `crates/shard/tests/transactions.rs`, of files, found in
+/// `crates/storage/tests/files_cluster.rs`, and of jobs, found in `crates/scheduling/src/machine/tests.rs`.
 const ELSEWHERE: &[Bug] = &[
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,
     Bug::CommitWithoutLease,
     Bug::TrustCorruptCopy,
+    Bug::PromiseTwice,
+    Bug::HearStaleReports,
+    Bug::LoseAgentThatCameBack,
 ];
 
 #[test]

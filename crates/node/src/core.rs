@@ -12,6 +12,7 @@ use crate::formation::Formation;
 use crate::frame::Frame;
 use crate::front::Context;
 use crate::holders::{Held, Holders};
+use crate::jobs::JobsDuty;
 use crate::kafka::{self, Kafka};
 use crate::lane::Lane;
 use crate::links::{Links, Step};
@@ -190,6 +191,7 @@ pub struct Core {
     pub(crate) kafka: Kafka,
     pub(crate) desk: Desk,
     pub(crate) files: FilesDuty,
+    pub(crate) jobs: JobsDuty,
     /// Front ends that serve.
     pub(crate) open_fronts: BTreeSet<FrontEnd>,
     /// Replicas that were as new as any since they came to be.
@@ -277,6 +279,7 @@ impl Core {
             kafka,
             desk,
             files: FilesDuty::default(),
+            jobs: JobsDuty::default(),
             open_fronts: BTreeSet::new(),
             caught_up: BTreeSet::new(),
             catch_up: BTreeMap::new(),
@@ -327,6 +330,7 @@ impl Core {
         if stalled_us > STALL_US {
             // Keep-alives that came meanwhile stand behind this event in the host's buffers.
             self.leases.stalled(stalled_us);
+            self.jobs.stalled(stalled_us);
             self.kafka.stalled(stalled_us);
             self.desk.stalled(stalled_us);
             if self.catalog.members.len() <= 1 {

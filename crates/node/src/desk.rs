@@ -14,6 +14,7 @@
 
 mod checks;
 mod files;
+mod jobs;
 mod services;
 mod transactions;
 
@@ -34,12 +35,14 @@ use bytes::Bytes;
 use catalog::TREE_SHARD;
 use checks::Checks;
 use coordination::services as chapter;
+use scheduling::AgentId;
 use shard::transaction::Place;
 use shard::{Data, DataUnit, Shard};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::files as file_chapter;
 
 pub use files::{ChunkServer, FilesAnswer, FilesQuery};
+pub use jobs::{JobsAnswer, JobsQuery};
 
 /// A call that was not answered for this long is answered with what is known, in microseconds.
 const CALL_MAX_US: u64 = 30_000_000;
@@ -64,6 +67,22 @@ pub enum Call {
     ChangeFiles(file_chapter::Command),
     /// Asks about files.
     ReadFiles(FilesQuery),
+    /// Changes jobs, or what is known of agents.
+    ChangeJobs(scheduling::Command),
+    /// Asks about jobs and agents.
+    ReadJobs {
+        /// What.
+        query: JobsQuery,
+        /// Wait for a change.
+        after: Option<After>,
+    },
+    /// An agent is there.
+    Beat {
+        /// Which.
+        agent: AgentId,
+        /// In which generation.
+        generation: u64,
+    },
 }
 
 /// "Not before there is something new."
@@ -105,6 +124,20 @@ pub enum CallReply {
     FilesChanged(Result<file_chapter::Reply, file_chapter::Refusal>),
     /// Of `ReadFiles`.
     Files(Box<FilesAnswer>),
+    /// Of `ChangeJobs`: it was applied, or refused by what is there.
+    JobsChanged(Result<scheduling::Reply, scheduling::Refusal>),
+    /// Of `ReadJobs`.
+    Jobs {
+        /// To be named in [`After::index`].
+        index: u64,
+        /// What was asked for.
+        answer: Box<JobsAnswer>,
+    },
+    /// Of `Beat`: the leader has heard it.
+    Beaten {
+        /// Whether there is such an agent in this generation. If not, it has to register again.
+        is_known: bool,
+    },
     /// Nothing was done: this core does not hold the shard. Another core of the node may.
     NotHere {
         /// In words, with what to do.
@@ -139,6 +172,12 @@ enum Watched {
     Services,
     /// The service of this name.
     Service(String),
+    /// Any job or agent.
+    Cell,
+    /// The job of this name.
+    Job(String),
+    /// What this agent has to run.
+    Agent(AgentId),
 }
 
 impl Call {
@@ -159,6 +198,11 @@ impl Call {
                 (files::SHARD, Some(unit))
             }
             Self::ReadFiles(_) => (files::SHARD, None),
+            Self::ChangeJobs(command) => {
+                let unit = jobs::unit(origin, command.clone());
+                (jobs::SHARD, Some(unit))
+            }
+            Self::ReadJobs { .. } | Self::Beat { .. } => (jobs::SHARD, None),
             Self::Transact(transaction) => {
                 let (shard, unit) = transaction.unit(cx, origin)?;
                 (shard, Some(unit))
@@ -171,7 +215,9 @@ impl Call {
         match self {
             Self::ChangeServices(command) => services::adds(command),
             Self::ChangeFiles(command) => command.adds(),
+            Self::ChangeJobs(command) => command.adds(),
             Self::ReadServices { .. } | Self::ReadFiles(_) => false,
+            Self::ReadJobs { .. } | Self::Beat { .. } => false,
             Self::Transact(_) => true,
         }
     }
@@ -181,16 +227,23 @@ impl Call {
         match self {
             Self::ReadServices { query, .. } => Some(services::look(&data.services, query)),
             Self::ReadFiles(query) => Some(files::look(cx, &data.files, query)),
-            Self::ChangeServices(_) | Self::ChangeFiles(_) | Self::Transact(_) => None,
+            Self::ReadJobs { query, .. } => Some(jobs::look(&data.scheduling, query)),
+            Self::ChangeServices(_)
+            | Self::ChangeFiles(_)
+            | Self::ChangeJobs(_)
+            | Self::Beat { .. }
+            | Self::Transact(_) => None,
         }
     }
 
     fn after(&self) -> Option<After> {
         match self {
-            Self::ReadServices { after, .. } => *after,
+            Self::ReadServices { after, .. } | Self::ReadJobs { after, .. } => *after,
             Self::ChangeServices(_)
             | Self::ChangeFiles(_)
             | Self::ReadFiles(_)
+            | Self::ChangeJobs(_)
+            | Self::Beat { .. }
             | Self::Transact(_) => None,
         }
     }
@@ -203,6 +256,8 @@ enum Stage {
     Write { token: u64, sent: bool },
     /// It waits for a barrier, then to be looked at: for the last time?
     Barrier { is_last: bool },
+    /// Its beat is on its way to the leader.
+    Beat { token: u64 },
     /// It waits for a change of these.
     Wait { watched: Vec<Watched> },
 }
@@ -236,6 +291,8 @@ pub struct Desk {
     waiting: BTreeMap<Watched, BTreeSet<RequestId>>,
     /// Calls that are to be looked at again.
     woken: BTreeSet<RequestId>,
+    /// Beats that have not been sent: number, agent, generation.
+    beats: Vec<(u64, AgentId, u64)>,
     checks: Checks,
 }
 
@@ -253,6 +310,7 @@ impl Desk {
             deadlines: BTreeSet::new(),
             waiting: BTreeMap::new(),
             woken: BTreeSet::new(),
+            beats: Vec::new(),
             checks: Checks::new(me),
         }
     }
@@ -311,10 +369,16 @@ impl Desk {
         }
         let until_us = cx.now.mono_us + CALL_MAX_US;
         self.deadlines.insert((until_us, request));
-        let stage = match unit {
-            Some(_) => Stage::Write { token, sent: false },
-            None => Stage::Barrier { is_last: false },
+        let stage = match (&unit, &call) {
+            (Some(_), _) => Stage::Write { token, sent: false },
+            (None, Call::Beat { agent, generation }) => {
+                self.beats.push((token, *agent, *generation));
+                self.writes.insert(token, request);
+                Stage::Beat { token }
+            }
+            (None, _) => Stage::Barrier { is_last: false },
         };
+        let is_beat = matches!(stage, Stage::Beat { .. });
         let is_transaction = matches!(call, Call::Transact(_));
         let pending = Pending {
             call,
@@ -332,6 +396,7 @@ impl Desk {
                 self.unsent.push(token);
                 cx.asks.push(Ask::Propose(shard, unit));
             }
+            None if is_beat => {}
             None => {
                 cx.counters.reads += 1;
                 self.bar(cx, request, false);
@@ -422,7 +487,7 @@ impl Desk {
         let pending = self.calls.remove(&request)?;
         self.deadlines.remove(&(pending.until_us, request));
         match &pending.stage {
-            Stage::Write { token, .. } => {
+            Stage::Write { token, .. } | Stage::Beat { token } => {
                 self.writes.remove(token);
             }
             Stage::Barrier { .. } => {}
@@ -484,6 +549,37 @@ impl Desk {
     pub fn handle_files(&mut self, cx: &mut Context<'_>, output: file_chapter::Output) {
         let file_chapter::Output::Reply { origin, reply } = output;
         self.applied(cx, origin, CallReply::FilesChanged(reply));
+    }
+
+    /// One output of jobs and agents, in apply order.
+    pub fn handle_scheduling(&mut self, cx: &mut Context<'_>, output: scheduling::Output) {
+        match output {
+            scheduling::Output::Reply { origin, reply } => {
+                self.applied(cx, origin, CallReply::JobsChanged(reply));
+            }
+            scheduling::Output::Job { name } => {
+                self.changed(&Watched::Cell);
+                self.changed(&Watched::Job(name));
+            }
+            scheduling::Output::Agent { id } => {
+                self.changed(&Watched::Cell);
+                self.changed(&Watched::Agent(id));
+            }
+        }
+    }
+
+    /// Beats for the leader: number, agent, generation.
+    pub fn take_beats(&mut self) -> Vec<(u64, AgentId, u64)> {
+        std::mem::take(&mut self.beats)
+    }
+
+    /// The leader has heard beats: number, and whether there is such an agent.
+    pub fn handle_beaten(&mut self, cx: &mut Context<'_>, heard: Vec<(u64, bool)>) {
+        for (number, is_known) in heard {
+            if let Some(request) = self.writes.get(&number).copied() {
+                self.finish(cx, request, CallReply::Beaten { is_known });
+            }
+        }
     }
 
     fn applied(&mut self, cx: &mut Context<'_>, origin: Origin, reply: CallReply) {
@@ -613,7 +709,7 @@ impl Desk {
                 Some(Stage::Write { .. }) => {
                     self.finish(cx, request, unknown("it was not answered for 30 s"));
                 }
-                Some(Stage::Barrier { .. }) => {
+                Some(Stage::Barrier { .. } | Stage::Beat { .. }) => {
                     let message = "the shard's leader could not be reached for 30 s; ask again, or another node";
                     let message = message.to_owned();
                     self.finish(cx, request, CallReply::Refused { message });

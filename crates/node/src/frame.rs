@@ -9,6 +9,7 @@ use base::{
 };
 use bytes::Bytes;
 use replication::raft::{Membership, Message, decode_message, encode_message};
+use scheduling::AgentId;
 use shard::SnapshotPiece;
 use std::collections::BTreeMap;
 
@@ -105,6 +106,24 @@ pub enum Frame {
         shard: ShardId,
         /// As it came.
         sent_us: u64,
+    },
+    /// These agents were heard from. Answered by `Beaten`.
+    Beat {
+        /// The shard that holds jobs.
+        shard: ShardId,
+        /// In which term the sender saw it lead.
+        term: Term,
+        /// The sender.
+        from: CoreAddress,
+        /// The sender's number for each, the agent, and its generation.
+        beats: Vec<(u64, AgentId, u64)>,
+    },
+    /// The leader has heard of a `Beat`.
+    Beaten {
+        /// The shard that holds jobs.
+        shard: ShardId,
+        /// The sender's number for each, and whether there is such an agent.
+        heard: Vec<(u64, bool)>,
     },
     /// Ask for a piece of a snapshot.
     Fetch {
@@ -290,6 +309,24 @@ impl Frame {
                     w.i64(*session);
                 }
             }
+            Self::Beat {
+                shard,
+                term,
+                from,
+                beats,
+            } => {
+                w.u8(25).u64(shard.0).u64(*term);
+                core(&mut w, *from).u32(beats.len() as u32);
+                for (number, agent, generation) in beats {
+                    w.u64(*number).u64(agent.0).u64(*generation);
+                }
+            }
+            Self::Beaten { shard, heard } => {
+                w.u8(26).u64(shard.0).u32(heard.len() as u32);
+                for (number, is_known) in heard {
+                    w.u64(*number).bool(*is_known);
+                }
+            }
             Self::Touched { shard, sent_us } => {
                 w.u8(8).u64(shard.0).u64(*sent_us);
             }
@@ -451,6 +488,20 @@ impl Frame {
                     sessions,
                 }
             }
+            25 => Self::Beat {
+                shard: ShardId(r.u64()?),
+                term: r.u64()?,
+                from: read_core(&mut r)?,
+                beats: (0..r.count(24)?)
+                    .map(|_| Ok((r.u64()?, AgentId(r.u64()?), r.u64()?)))
+                    .collect::<Result<_, DecodeError>>()?,
+            },
+            26 => Self::Beaten {
+                shard: ShardId(r.u64()?),
+                heard: (0..r.count(9)?)
+                    .map(|_| Ok((r.u64()?, r.bool()?)))
+                    .collect::<Result<_, DecodeError>>()?,
+            },
             8 => Self::Touched {
                 shard: ShardId(r.u64()?),
                 sent_us: r.u64()?,
@@ -574,6 +625,8 @@ impl Frame {
             | Self::Propose { shard, .. }
             | Self::Touch { shard, .. }
             | Self::Touched { shard, .. }
+            | Self::Beat { shard, .. }
+            | Self::Beaten { shard, .. }
             | Self::Fetch { shard, .. }
             | Self::Piece { shard, .. }
             | Self::Gone { shard, .. }
@@ -695,6 +748,16 @@ mod tests {
                 sessions: vec![-8],
             },
             Frame::Touched { shard, sent_us: 7 },
+            Frame::Beat {
+                shard,
+                term: 1,
+                from,
+                beats: vec![(7, AgentId(8), 9)],
+            },
+            Frame::Beaten {
+                shard,
+                heard: vec![(7, true)],
+            },
             Frame::Fetch {
                 shard,
                 from,

@@ -410,6 +410,9 @@ impl Core {
                 ShardEvent::Output(ShardOutput::Transactions(output)) => {
                     self.transactions_output(now, id, output);
                 }
+                ShardEvent::Output(ShardOutput::Scheduling(output)) => {
+                    self.with_desk(now, |desk, cx| desk.handle_scheduling(cx, output));
+                }
                 ShardEvent::Output(ShardOutput::Files(output)) => {
                     self.with_desk(now, |desk, cx| desk.handle_files(cx, output));
                 }
@@ -605,6 +608,7 @@ impl Core {
             data.cache.time_ms(),
             data.topics.time_ms(),
             data.services.time_ms(),
+            data.scheduling.time_ms(),
         ];
         let time_ms = times.into_iter().fold(0, i64::max);
         if time_ms > self.stamp_clock.read_ms(now) {

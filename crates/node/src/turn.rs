@@ -72,6 +72,8 @@ impl Core {
         self.resend_transactions(now);
         self.reap(now);
         self.keep_files(now);
+        self.keep_jobs(now);
+        self.send_beats(now);
         self.check_clock(now);
         self.check_space(now);
         self.catch_up();
@@ -666,6 +668,19 @@ impl Core {
                     }
                     self.send_to_core(from, &Frame::Touched { shard, sent_us });
                 }
+            }
+            Frame::Beat {
+                shard,
+                term,
+                from,
+                beats,
+            } => {
+                if let Some(heard) = self.hear_beats(now, shard, term, beats) {
+                    self.send_to_core(from, &Frame::Beaten { shard, heard });
+                }
+            }
+            Frame::Beaten { heard, .. } => {
+                self.with_desk(now, |desk, cx| desk.handle_beaten(cx, heard));
             }
             Frame::Touched { sent_us, .. } => {
                 self.contact_us = self.contact_us.max(sent_us);

@@ -13,6 +13,7 @@ use catalog::{Catalog, CatalogOutput, META_SHARD};
 use coordination::Coordination;
 use coordination::services::{self, Services};
 use messaging::{Registry, Topics};
+use scheduling::Scheduling;
 use storage::cache::{self, Cache};
 use storage::files::{self, Files};
 use transactions::Transactions;
@@ -43,6 +44,8 @@ pub struct Data {
     pub files: Files,
     /// Transactions under way, and who waits for them.
     pub transactions: Transactions<Work>,
+    /// Jobs, agents, and what runs where; only the tree shard's is ever used.
+    pub scheduling: Scheduling,
     /// An empty cache in which commands of transactions are tried.
     scratch: Cache,
     /// Empty between units; kept for its room.
@@ -61,6 +64,7 @@ pub(crate) enum Chapter {
     Services = 5,
     Files = 6,
     Transactions = 7,
+    Scheduling = 9,
 }
 
 impl Chapter {
@@ -72,6 +76,7 @@ impl Chapter {
         Self::Services,
         Self::Files,
         Self::Transactions,
+        Self::Scheduling,
     ];
 
     fn from_number(number: u8) -> Option<Self> {
@@ -100,6 +105,8 @@ pub enum DataUnit {
     Files(files::Unit),
     /// For transactions over chapters.
     Transactions(transactions::Unit<Work>),
+    /// For jobs and agents.
+    Scheduling(scheduling::Unit),
 }
 
 impl DataUnit {
@@ -142,6 +149,10 @@ impl DataUnit {
                 w.u8(Chapter::Transactions as u8);
                 unit.encode_into(&mut w);
             }
+            Self::Scheduling(unit) => {
+                w.u8(Chapter::Scheduling as u8);
+                unit.encode_into(&mut w);
+            }
         }
         w.into_bytes()
     }
@@ -159,6 +170,7 @@ impl DataUnit {
             Chapter::Services => Self::Services(services::Unit::decode(&unit)?),
             Chapter::Files => Self::Files(files::Unit::decode(&unit)?),
             Chapter::Transactions => Self::Transactions(transactions::Unit::decode(&unit)?),
+            Chapter::Scheduling => Self::Scheduling(scheduling::Unit::decode(&unit)?),
         })
     }
 }
@@ -182,6 +194,8 @@ pub enum ShardOutput {
     Files(files::Output),
     /// From transactions over chapters.
     Transactions(transactions::Output<Work>),
+    /// From jobs and agents.
+    Scheduling(scheduling::Output),
 }
 
 impl ShardMachine {
@@ -240,6 +254,7 @@ impl ShardMachine {
                     m.topics.time_ms(),
                     m.services.time_ms(),
                     m.files.time_ms(),
+                    m.scheduling.time_ms(),
                     transactions,
                 ];
                 times.into_iter().fold(m.coordination.time_ms(), i64::max)
@@ -261,6 +276,7 @@ impl ShardMachine {
                     + topics
                     + m.services.bytes()
                     + m.files.bytes()
+                    + m.scheduling.bytes()
             }
         }
     }
@@ -349,6 +365,7 @@ impl Data {
             Chapter::Services => &self.services,
             Chapter::Files => &self.files,
             Chapter::Transactions => &self.transactions,
+            Chapter::Scheduling => &self.scheduling,
         }
     }
 
@@ -361,6 +378,7 @@ impl Data {
             Chapter::Services => &mut self.services,
             Chapter::Files => &mut self.files,
             Chapter::Transactions => &mut self.transactions,
+            Chapter::Scheduling => &mut self.scheduling,
         }
     }
 
@@ -427,6 +445,11 @@ impl Data {
                 let mut outputs = Vec::new();
                 self.files.apply_unit(stamp, unit, &mut outputs);
                 out.extend(outputs.into_iter().map(ShardOutput::Files));
+            }
+            DataUnit::Scheduling(unit) => {
+                let mut outputs = Vec::new();
+                self.scheduling.apply_unit(stamp, unit, &mut outputs);
+                out.extend(outputs.into_iter().map(ShardOutput::Scheduling));
             }
             DataUnit::Transactions(unit) => {
                 let mut outputs = Vec::new();

@@ -38,7 +38,31 @@ impl Connection {
 
     /// Sends the one request; its answer, with the body still to be read.
     pub async fn send(
+        self,
+        method: Method,
+        path: &str,
+        body: Body,
+        length: u64,
+    ) -> io::Result<Response<Incoming>> {
+        self.send_as("application/octet-stream", method, path, body, length)
+            .await
+    }
+
+    /// The same, with JSON.
+    pub async fn send_json(
+        self,
+        method: Method,
+        path: &str,
+        body: Body,
+        length: u64,
+    ) -> io::Result<Response<Incoming>> {
+        self.send_as("application/json", method, path, body, length)
+            .await
+    }
+
+    async fn send_as(
         mut self,
+        content_type: &'static str,
         method: Method,
         path: &str,
         body: Body,
@@ -48,6 +72,7 @@ impl Connection {
             .method(method)
             .uri(path)
             .header(header::HOST, self.host)
+            .header(header::CONTENT_TYPE, content_type)
             .header(header::CONTENT_LENGTH, length);
         let request = request.body(body).map_err(io::Error::other)?;
         let answer = self.sender.send_request(request).await;
@@ -57,7 +82,12 @@ impl Connection {
 
 /// The whole of a short answer.
 pub async fn collect(answer: Response<Incoming>) -> io::Result<Bytes> {
-    let limited = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
+    collect_up_to(answer, ANSWER_BYTES_MAX).await
+}
+
+/// The whole of an answer of at most so many bytes.
+pub async fn collect_up_to(answer: Response<Incoming>, bytes_max: usize) -> io::Result<Bytes> {
+    let limited = Limited::new(answer.into_body(), bytes_max);
     let whole = limited.collect().await.map_err(io::Error::other)?;
     Ok(whole.to_bytes())
 }

@@ -7,7 +7,7 @@
 //! what the shard's leader wants done about copies, [`webhdfs`] is the outside.
 
 mod chunks;
-mod client;
+pub mod client;
 mod keeper;
 mod reading;
 mod store;

@@ -84,7 +84,10 @@ pub fn touches(unit: &DataUnit) -> Option<Vec<Touch>> {
                 _ => {}
             }
         }
-        DataUnit::Registry(_) | DataUnit::Services(_) | DataUnit::Files(_) => {}
+        DataUnit::Registry(_)
+        | DataUnit::Services(_)
+        | DataUnit::Files(_)
+        | DataUnit::Scheduling(_) => {}
         DataUnit::Transactions(unit) => {
             all.extend(unit.resources()?.into_iter().map(Touch::One));
         }
