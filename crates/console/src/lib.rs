@@ -6,6 +6,7 @@
 mod cache;
 mod files;
 mod gateway;
+mod jobs;
 mod keys;
 mod layout;
 mod members;
@@ -49,6 +50,8 @@ pub enum Page {
     Transactions,
     /// Files and their chunks.
     Files,
+    /// Jobs and agents.
+    Jobs,
 }
 
 impl Page {
@@ -66,6 +69,7 @@ impl Page {
         Self::Gateway,
         Self::Transactions,
         Self::Files,
+        Self::Jobs,
     ];
 
     /// The page at a URL's path.
@@ -88,6 +92,7 @@ impl Page {
             Self::Gateway => "/gateway",
             Self::Transactions => "/transactions",
             Self::Files => "/files",
+            Self::Jobs => "/jobs",
         }
     }
 
@@ -106,6 +111,7 @@ impl Page {
             Self::Gateway => "Gateway",
             Self::Transactions => "Transactions",
             Self::Files => "Files",
+            Self::Jobs => "Jobs",
         }
     }
 }
@@ -142,6 +148,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Gateway => gateway::body(view),
         Page::Transactions => transactions::body(view),
         Page::Files => files::body(view),
+        Page::Jobs => jobs::body(view),
     };
     layout::page(page, view, &body).into_string()
 }

@@ -2,6 +2,7 @@
 
 mod topics;
 
+use scheduling::query::{AgentView, Attempt, JobSummary};
 use serde::{Deserialize, Serialize};
 pub use topics::{
     GroupRow, MemberRow, PartitionRow, PositionRow, TopicRow, TopicsPage, TopicsStatus,
@@ -185,6 +186,8 @@ pub struct Status {
     pub services: Option<ServicesStatus>,
     /// The cluster's files, when this core holds their names and any were ever there.
     pub files: Option<FilesStatus>,
+    /// Jobs and agents, when this core holds them and any were ever there.
+    pub jobs: Option<JobsStatus>,
     /// The cache on this core, once the cluster is formed.
     pub cache: Option<CacheStatus>,
     /// Transactions over chapters, shard by shard; shards that have seen none are left out.
@@ -369,6 +372,23 @@ pub struct FilesStatus {
     pub servers: Vec<(String, String, bool, bool, u64)>,
     /// Some of the chunks with something wrong: path, chunk, good copies, copies wanted.
     pub faults: Vec<(String, String, u64, u64)>,
+}
+
+/// Jobs and agents, as this node's replica of them has them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JobsStatus {
+    /// Jobs that are there, those that have ended among them.
+    pub jobs: u64,
+    /// Instances that have an agent and have not ended.
+    pub live: u64,
+    /// Instances that want an agent.
+    pub pending: u64,
+    /// The newest jobs.
+    pub newest: Vec<JobSummary>,
+    /// Agents.
+    pub agents: Vec<AgentView>,
+    /// The newest attempts, each with its job and task.
+    pub attempts: Vec<(String, String, Attempt)>,
 }
 
 /// The cache on this core.

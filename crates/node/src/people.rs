@@ -2,6 +2,7 @@
 
 mod cache;
 mod files;
+mod jobs;
 mod services;
 mod topics;
 mod transactions;
@@ -234,6 +235,7 @@ impl Core {
             tree: self.tree_status(),
             services: self.services_status(now),
             files: self.files_status(),
+            jobs: self.jobs_status(),
             cache: self.cache_status(),
             transactions: self.transactions_status(now),
             topics: self.topics_status(),

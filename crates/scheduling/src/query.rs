@@ -6,6 +6,7 @@ use crate::model::{AgentId, InstanceId, JobSpec, Task};
 use crate::reply::Refusal;
 use crate::resources::Resources;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// How a job is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -146,6 +147,35 @@ impl Scheduling {
     /// Instances that want an agent.
     pub fn pending_count(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Jobs, those that have ended among them.
+    pub fn job_count(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Instances that have an agent and have not ended.
+    pub fn live_count(&self) -> usize {
+        self.live_on.values().map(BTreeSet::len).sum()
+    }
+
+    /// The newest jobs in short.
+    pub fn newest(&self, count_max: usize) -> Vec<JobSummary> {
+        let newest = self.jobs.iter().rev().take(count_max);
+        newest
+            .map(|(number, job)| self.summary(*number, job))
+            .collect()
+    }
+
+    /// The newest attempts, each with the names of its job and task.
+    pub fn newest_attempts(&self, count_max: usize) -> Vec<(String, String, Attempt)> {
+        let newest = self.instances.iter().rev().take(count_max);
+        let named = newest.filter_map(|(id, instance)| {
+            let job = self.jobs.get(&instance.slot.job)?;
+            let task = format!("{} {}", job.task(instance.slot)?.name, instance.slot.index);
+            Some((job.spec.name.clone(), task, self.attempt(*id)?))
+        });
+        named.collect()
     }
 
     /// All agents.

@@ -1,0 +1,293 @@
+"""Jobs: tasks as real processes, on nodes that die."""
+
+import json
+import subprocess
+import time
+
+import pytest
+from raw import eventually
+from servers import BIN, TARGET, Cluster
+
+pytestmark = pytest.mark.skipif(TARGET != "althing", reason="these are our own")
+
+# A quarter of the lease is what a busy machine may be late by: 1.5 s.
+AGENT = {"agent.run": True, "agent.beat_ms": 500, "agent.misses": 12}
+ROOM = {"agent.cpu_milli": 4000, "agent.memory_mib": 4096, "agent.disk_mib": 0}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    cluster = Cluster(1, tmp_path_factory.mktemp("one"), **AGENT, **ROOM).start()
+    agents_up(cluster, 1)
+    yield cluster
+    cluster.end()
+
+
+@pytest.fixture
+def three(tmp_path):
+    cluster = Cluster(3, tmp_path, **AGENT, **ROOM).start()
+    agents_up(cluster, 3)
+    yield cluster
+    cluster.end()
+
+
+@pytest.fixture
+def patient(tmp_path):
+    """A node whose agent may be away for long."""
+    cluster = Cluster(1, tmp_path, **{**AGENT, "agent.misses": 240}).start()
+    agents_up(cluster, 1)
+    yield cluster
+    cluster.end()
+
+
+def althing(cluster, *args, only=None, timeout=90):
+    servers = [s for s in cluster.servers if s.running] if only is None else [cluster.servers[only]]
+    consoles = ",".join(s.console_address for s in servers)
+    return subprocess.run([BIN, *args, "--console", consoles], capture_output=True, timeout=timeout, text=True)
+
+
+def ok(done):
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def agents_up(cluster, count):
+    def up():
+        agents = json.loads(ok(althing(cluster, "agents", "--json")))
+        return sum(its["agent"]["is_up"] for its in agents) == count
+
+    eventually(up, 60)
+
+
+def run(cluster, tmp_path, text):
+    file = tmp_path / "job.toml"
+    file.write_text(text)
+    return althing(cluster, "job", "run", str(file))
+
+
+def job(cluster, name):
+    return json.loads(ok(althing(cluster, "job", "status", name, "--json")))
+
+
+def instances(cluster, name):
+    """The current attempts that run: (index, instance, agent)."""
+    found = []
+    for task in job(cluster, name)["tasks"]:
+        if task["attempts"] and task["attempts"][0]["instance"]["phase"] == "runs":
+            attempt = task["attempts"][0]
+            found.append((task["index"], attempt["id"], attempt["agent"]))
+    return found
+
+
+def all_run(cluster, name, count):
+    return eventually(lambda: (lambda all: len(all) == count and all)(instances(cluster, name)), 60)
+
+
+def alive(pid):
+    """Whether there is such a process, and not only its remains."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def pids(file):
+    """What tasks have said of themselves, line by line."""
+    return [int(word) for word in file.read_text().split()] if file.exists() else []
+
+
+def test_tasks_of_a_node_that_is_killed_start_elsewhere_once_the_old_ones_are_dead(three, tmp_path):
+    # Who has the lock of a task, or a child of it, is alive.
+    script = (
+        f"cd {tmp_path}; exec 9>lock$ALTHING_INDEX; flock -n 9 || echo $ALTHING_INDEX >> twice; "
+        "echo $$ >> pids$ALTHING_INDEX; sleep 1000 & wait"
+    )
+    text = f"""
+        name = "six"
+        rule = "spread"
+        [[tasks]]
+        name = "server"
+        count = 6
+        command = ["sh", "-c", {json.dumps(script)}]
+    """
+    ok(run(three, tmp_path, text))
+    before = all_run(three, "six", 6)
+    homes = {agent for _, _, agent in before}
+    assert len(homes) == 3, "they are spread"
+    victim = before[0][2]
+    moved = [(index, instance) for index, instance, agent in before if agent == victim]
+    killed = next(i for i, s in enumerate(three.servers) if s.peer_address.replace(":", "-") == victim)
+    started = time.monotonic()
+    three.kill(killed)
+
+    def elsewhere():
+        after = {index: (instance, agent) for index, instance, agent in instances(three, "six")}
+        return len(after) == 6 and all(after[i][0] > old and after[i][1] != victim for i, old in moved) and after
+
+    after = eventually(elsewhere, 60)
+    print(f"elsewhere after {time.monotonic() - started:.1f} s, of a lease of 6 s")
+    for index, old, agent in before:
+        if agent != victim:
+            assert after[index] == (old, agent), "what was elsewhere was left alone"
+    assert not (tmp_path / "twice").exists(), "two ran at a time"
+    for index, _ in moved:
+        first, second = pids(tmp_path / f"pids{index}")
+        assert not alive(first) and alive(second)
+    # The node comes back, and has nothing of theirs any more.
+    three[killed].start()
+    agents_up(three, 3)
+    assert {i: (n, a) for i, n, a in instances(three, "six")} == after
+    ok(althing(three, "job", "stop", "six", "--wait"))
+    assert not any(alive(pid) for index in range(6) for pid in pids(tmp_path / f"pids{index}"))
+
+
+def test_agent_that_was_killed_finds_its_tasks_again(patient, tmp_path):
+    script = f"echo $$ >> {tmp_path}/pids; sleep 1000"
+    ok(althing(patient, "job", "run", "--name", "still", "--", "sh", "-c", script))
+    before = all_run(patient, "still", 1)
+    patient.kill(0)
+    patient[0].start()
+    patient.wait_ready()
+    eventually(lambda: "finds" in patient[0].log_tail(200) or "still runs" in patient[0].log_tail(200), 60)
+    agents_up(patient, 1)
+    assert all_run(patient, "still", 1) == before
+    (pid,) = pids(tmp_path / "pids")
+    assert alive(pid)
+    ok(althing(patient, "job", "stop", "still", "--wait"))
+    assert not alive(pid)
+
+
+def test_task_over_its_memory_dies_alone_and_is_started_again_by_its_policy(one, tmp_path):
+    grow = "import time; x = bytearray({} << 20); time.sleep(1000)"
+    text = f"""
+        name = "memory"
+        [[tasks]]
+        name = "modest"
+        command = ["sleep", "1000"]
+        [[tasks]]
+        name = "greedy"
+        command = ["python3", "-c", "{grow.format(120)}"]
+        memory_mib = 64
+        restart = {{ attempts_max = 1, pause_ms = 50 }}
+        [[tasks]]
+        name = "huge"
+        command = ["python3", "-c", "{grow.format(900)}"]
+        memory_mib = 64
+        restart = {{ policy = "never" }}
+    """
+    ok(run(one, tmp_path, text))
+
+    def ends():
+        tasks = {task["task"]: task for task in job(one, "memory")["tasks"]}
+        return tasks["greedy"]["wanted"]["end"] and tasks["huge"]["wanted"]["end"] and tasks
+
+    tasks = eventually(ends, 60)
+    assert tasks["greedy"]["wanted"]["end"] == "over-memory"
+    assert tasks["greedy"]["wanted"]["restarts"] == 1
+    assert [a["instance"]["phase"] for a in tasks["greedy"]["attempts"]] == [{"ended": "over-memory"}] * 2
+    # It could not even have it.
+    assert tasks["huge"]["wanted"]["end"] == {"failed": {"code": 1}}
+    assert "MemoryError" in ok(althing(one, "job", "logs", "memory", "huge"))
+    (modest,) = tasks["modest"]["attempts"]
+    assert modest["instance"]["phase"] == "runs", "it dies alone"
+    assert "failed: over its memory" in ok(althing(one, "job", "status", "memory"))
+    ok(althing(one, "job", "stop", "memory", "--wait"))
+
+
+def test_stop_ends_the_whole_group_also_what_does_not_listen(one, tmp_path):
+    script = f"trap '' TERM; (trap '' TERM; sh -c 'echo $$ >> {tmp_path}/pids; while :; do sleep 1; done') & echo $$ >> {tmp_path}/pids; while :; do sleep 1; done"
+    text = f"""
+        name = "deaf"
+        [[tasks]]
+        command = ["sh", "-c", {json.dumps(script)}]
+        grace_ms = 300
+    """
+    ok(run(one, tmp_path, text))
+    both = eventually(lambda: len(pids(tmp_path / "pids")) == 2 and pids(tmp_path / "pids"), 60)
+    assert all(alive(pid) for pid in both)
+    ok(althing(one, "job", "stop", "deaf", "--wait"))
+    assert not any(alive(pid) for pid in both)
+    ok(althing(one, "job", "stop", "deaf", "--remove"))
+    assert "there is no job" in althing(one, "job", "status", "deaf").stderr
+
+
+def test_task_that_ends_leaves_no_child_behind(one, tmp_path):
+    script = f"sleep 1000 & echo $! > {tmp_path}/pids; exit 3"
+    done = althing(one, "job", "run", "--name", "parent", "--restart", "never", "--wait", "--", "sh", "-c", script)
+    assert done.returncode == 1 and "job parent failed" in done.stderr
+    (child,) = pids(tmp_path / "pids")
+    eventually(lambda: not alive(child), 60)
+    assert "failed: exit code 3" in ok(althing(one, "job", "status", "parent"))
+
+
+def test_logs_are_read_at_any_node_and_followed_to_their_end(three, tmp_path):
+    script = "echo instance $ALTHING_INSTANCE of $ALTHING_JOB/$ALTHING_TASK $GREETING; echo wrong >&2; while [ ! -e {}/go ]; do sleep 0.05; done; echo bye"
+    text = f"""
+        name = "talk"
+        rule = "spread"
+        [[tasks]]
+        name = "speaker"
+        count = 3
+        command = ["sh", "-c", {json.dumps(script.format(tmp_path))}]
+        env = {{ GREETING = "hello" }}
+    """
+    ok(run(three, tmp_path, text))
+    found = all_run(three, "talk", 3)
+    for index, instance, _ in found:
+        line = f"instance {instance} of talk/speaker hello\nwrong\n"
+        for node in range(3):
+            args = ("job", "logs", "talk", "speaker", "-n", str(index))
+            eventually(lambda: ok(althing(three, *args, only=node)) == line, 60)
+    consoles = three[0].console_address
+    follow = [BIN, "job", "logs", "talk", "-n", "1", "--follow", "--console", consoles]
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout.readline().endswith("hello\n")
+        (tmp_path / "go").touch()
+        assert following.stdout.read() == "wrong\nbye\n"
+        assert following.wait(60) == 0
+    eventually(lambda: job(three, "talk")["summary"]["state"] == "succeeded", 60)
+
+
+def test_bad_files_are_refused_with_their_line(one, tmp_path):
+    good = 'name = "bad"\n[[tasks]]\ncommand = ["true"]\n'
+    for text, says in [
+        (good.replace("[[tasks]]", "[[tasks]]\ncuont = 3"), "line 3: there is no key `cuont` here: did you mean `count`?"),
+        (good + 'restart = { policy = "sometimes" }', "line 4: unknown variant `sometimes`"),
+        (good + "count = 0", 'task "main": count = 0 must be from 1 to 10000'),
+        (good.replace('["true"]', "[]"), "command must name a program"),
+        (good.replace("bad", "b d"), "the job's name"),
+        ("name = ", "line 1"),
+    ]:
+        done = run(one, tmp_path, text)
+        assert done.returncode == 1 and says in done.stderr, done.stderr
+    assert "bad" not in ok(althing(one, "job", "list"))
+
+
+def test_what_cannot_be_placed_says_why_and_what_cannot_be_started_too(one, tmp_path):
+    text = """
+        name = "picky"
+        [[tasks]]
+        name = "elsewhere"
+        command = ["true"]
+        constraints = ["zone = mars"]
+        [[tasks]]
+        name = "big"
+        command = ["true"]
+        cpu_milli = 100000
+        [[tasks]]
+        name = "nothing"
+        command = ["/no/such/program"]
+        restart = { policy = "never" }
+    """
+    ok(run(one, tmp_path, text))
+    eventually(lambda: "could not be started" in ok(althing(one, "job", "status", "picky")), 60)
+    status = ok(althing(one, "job", "status", "picky"))
+    assert "not zone = mars" in status and "too small (cpu)" in status, status
+    assert "/no/such/program" in status
+    assert "fullness" in ok(althing(one, "job", "why", "picky", "nothing"))
+    again = run(one, tmp_path, text)
+    assert again.returncode == 1 and "stop it first" in again.stderr
+    code, page = one[0].http("/jobs")
+    assert code == 200 and "picky" in page and "fullness" in page
+    ok(althing(one, "job", "stop", "picky", "--wait"))
