@@ -3,6 +3,7 @@
 use crate::http::ask;
 use crate::{Failure, Outcome, failed, table};
 use clap::{Args, Subcommand};
+use node::admin::MemberStatus;
 use node::{AdminCommand, AdminReply, Status};
 use std::time::Duration;
 
@@ -31,9 +32,15 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Show who is reachable, by whom each member is watched, and what it says of itself
+    Members {
+        /// Print everything as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Make the asked node, which must be fresh, join the cluster of SEED
     Join {
-        /// An address between nodes (host:port) of any member
+        /// An address between nodes (host:port) of any member, or several with commas between them
         seed: String,
     },
     /// Remove a member
@@ -59,6 +66,7 @@ enum What {
 pub fn run(options: &Options) -> Outcome {
     let command = match &options.what {
         What::Status { json } => return status(&options.console, *json),
+        What::Members { json } => return members(&options.console, *json),
         What::Join { seed } => AdminCommand::Join { seed: seed.clone() },
         What::Leave { node } => AdminCommand::Leave { node: node.clone() },
         What::TransferLeader { shard, node } => AdminCommand::TransferLeader {
@@ -103,6 +111,55 @@ fn status(console: &str, json: bool) -> Outcome {
         print!("{}", describe(&statuses));
     }
     Ok(())
+}
+
+fn members(console: &str, json: bool) -> Outcome {
+    let (code, answer) = ask(console, "/v1/members", None, ANSWER_TIME)?;
+    let members: Vec<MemberStatus> =
+        serde_json::from_str(&answer).map_err(|_| not_understood(console, code, &answer))?;
+    if json {
+        println!("{}", answer.trim_end());
+        return Ok(());
+    }
+    let fact = |member: &MemberStatus, name: &str| {
+        let fact = member.facts.get(name).cloned();
+        fact.unwrap_or_else(|| "-".into())
+    };
+    let rows: Vec<Vec<String>> = (members.iter())
+        .map(|member| {
+            let monitors = member.monitors.iter().map(|monitor| match monitor.heard {
+                true => format!("{} φ {:.1}", short(&monitor.node), monitor.phi),
+                false => format!("{} not heard", short(&monitor.node)),
+            });
+            vec![
+                member.node.clone(),
+                member.address.clone(),
+                member.state.clone(),
+                member.verdict.clone(),
+                format!("{:.1} s", member.since_ms as f64 / 1_000.0),
+                fact(member, "zone"),
+                fact(member, "version"),
+                monitors.collect::<Vec<_>>().join(", "),
+            ]
+        })
+        .collect();
+    let heads = [
+        "MEMBER",
+        "ADDRESS",
+        "STATE",
+        "IS",
+        "SINCE",
+        "ZONE",
+        "VERSION",
+        "WATCHED BY",
+    ];
+    print!("{}", table::render(&heads, &rows));
+    Ok(())
+}
+
+/// The first letters of an id, for a narrow column.
+fn short(id: &str) -> &str {
+    id.get(..6).unwrap_or(id)
 }
 
 fn describe(statuses: &[Status]) -> String {

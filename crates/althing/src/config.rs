@@ -17,6 +17,8 @@ const KEYS: &[&str] = &[
     "data",
     "advertise",
     "initial_members",
+    "join",
+    "observer",
     "cores",
     "lanes",
     "insecure",
@@ -28,6 +30,8 @@ const KEYS: &[&str] = &[
     "listen.zookeeper",
     "listen.redis",
     "listen.kafka",
+    "zone",
+    "monitors",
     "listen.peers",
     "listen.console",
     "listen.gateway",
@@ -75,6 +79,10 @@ struct File {
     advertise: Option<String>,
     #[serde(default)]
     initial_members: Vec<String>,
+    #[serde(default)]
+    join: Vec<String>,
+    #[serde(default)]
+    observer: bool,
     #[serde(default = "one")]
     cores: u16,
     lanes: Option<u16>,
@@ -86,6 +94,8 @@ struct File {
     console_hosts: Vec<String>,
     superuser_digest: Option<String>,
     data_bytes_max: Option<u32>,
+    zone: Option<String>,
+    monitors: Option<usize>,
     #[serde(default)]
     listen: Listen,
     #[serde(default)]
@@ -324,7 +334,11 @@ pub fn check(file: &Path) -> Outcome {
     println!("  DNS                {}", shown(config.dns));
     println!("  data               {}", config.data.display());
     if config.initial_members.is_empty() {
-        println!("  members            none: the node waits for `althing cluster join`");
+        let how = match config.core.join.as_slice() {
+            [] => "none: the node waits for `althing cluster join`".to_owned(),
+            seeds => format!("joins the cluster of {}", seeds.join(" or ")),
+        };
+        println!("  members            {how}");
     } else {
         println!("  members            {}", config.initial_members.join(", "));
     }
@@ -440,6 +454,16 @@ fn build(file: File) -> Result<HostConfig, String> {
     let core = CoreConfig {
         files_copy_after_us: (file.files.copy_after_ms)
             .map_or(defaults.files_copy_after_us, |ms| ms.saturating_mul(1_000)),
+        zone: match file.zone.unwrap_or_default() {
+            zone if zone.len() > 100 => return Err("zone must be of at most 100 bytes".into()),
+            zone => zone,
+        },
+        monitors: match file.monitors {
+            Some(0) => return Err("monitors must be at least 1, and the same on all nodes".into()),
+            count => count,
+        },
+        join: file.join.clone(),
+        observes: file.observer,
         pools,
         cache_pool,
         cache_redirects: file.cache.redirects.unwrap_or(defaults.cache_redirects),
@@ -490,7 +514,8 @@ fn build(file: File) -> Result<HostConfig, String> {
             core.election_ticks, core.heartbeat_ticks
         ));
     }
-    for member in file.initial_members.iter().chain(&file.advertise) {
+    let addresses = file.initial_members.iter().chain(&file.join);
+    for member in addresses.chain(&file.advertise) {
         let port = member.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(1..))) {
             return Err(format!("{member:?} is not of the form host:port"));

@@ -113,8 +113,11 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 /// `althing serve --config FILE`.
-pub fn serve(file: &Path, until_stdin_ends: bool) -> Outcome {
-    let config = config::load(file)?;
+pub fn serve(file: &Path, join: &[String], until_stdin_ends: bool) -> Outcome {
+    let mut config = config::load(file)?;
+    if !join.is_empty() {
+        config.core.join = join.to_vec();
+    }
     host::run_with(config, |running| {
         if until_stdin_ends {
             let stop = running.stop_handle();

@@ -73,6 +73,9 @@ enum Mode {
         /// The configuration file (TOML)
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Join the cluster of one of these members (host:port between nodes), unless the node is of one already
+        #[arg(long, value_name = "SEED", value_delimiter = ',')]
+        join: Vec<String>,
         /// Stop when standard input ends; `althing dev` runs its nodes with it
         #[arg(long, hide = true)]
         until_stdin_ends: bool,
@@ -154,8 +157,9 @@ fn main() -> ExitCode {
         Mode::Dev(options) => dev::run(&options),
         Mode::Serve {
             config,
+            join,
             until_stdin_ends,
-        } => dev::serve(&config, until_stdin_ends),
+        } => dev::serve(&config, &join, until_stdin_ends),
         Mode::Config(ConfigMode::Check { file }) => config::check(&file),
         Mode::Cluster(options) => cluster::run(&options),
         Mode::Gateway(mode) => gateway::run(&mode),

@@ -80,6 +80,8 @@ pub enum Bug {
     HearStaleReports,
     /// An agent that came back in time is lost all the same.
     LoseAgentThatCameBack,
+    /// Of two copies of what a node says by gossip the one of more changes wins, whatever its incarnation.
+    OldIncarnationWins,
     /// A bug of one of the lab's algorithms.
     Peer(PeerBug),
     /// A bug of those who divide work.
@@ -184,6 +186,7 @@ pub const ALL: &[Bug] = &[
     Bug::PromiseTwice,
     Bug::HearStaleReports,
     Bug::LoseAgentThatCameBack,
+    Bug::OldIncarnationWins,
 ];
 
 #[cfg(debug_assertions)]

@@ -28,6 +28,8 @@ pub enum CatalogCommand {
         node: NodeId,
         /// Its `host:port` between nodes.
         address: String,
+        /// Whether it is to follow for ever, without a vote.
+        observes: bool,
     },
     /// A member is to go; its replicas go first.
     Leave {
@@ -75,8 +77,13 @@ impl CatalogCommand {
                 pools.iter().for_each(|pool| pool.encode_into(&mut w));
                 w.str(cache_pool);
             }
-            Self::Admit { node, address } => {
-                w.u8(2).u64(node.0).str(address);
+            Self::Admit {
+                node,
+                address,
+                observes,
+            } => {
+                let kind = if *observes { 8 } else { 2 };
+                w.u8(kind).u64(node.0).str(address);
             }
             Self::Leave { node } => {
                 w.u8(3).u64(node.0);
@@ -111,9 +118,10 @@ impl CatalogCommand {
                     .collect::<Result<_, _>>()?,
                 cache_pool: r.str()?.to_owned(),
             },
-            2 => Self::Admit {
+            kind @ (2 | 8) => Self::Admit {
                 node: NodeId(r.u64()?),
                 address: r.str()?.to_owned(),
+                observes: kind == 8,
             },
             3 => Self::Leave {
                 node: NodeId(r.u64()?),

@@ -37,6 +37,8 @@ pub struct Member {
     pub address: String,
     /// Whether it stays.
     pub state: MemberState,
+    /// It follows without a vote, and serves reads.
+    pub observes: bool,
 }
 
 /// A shard and where its replicas are wanted.
@@ -144,7 +146,7 @@ impl Catalog {
                 self.cluster = cluster;
                 self.initial_members = initial_members;
                 self.formed = initial_members <= 1;
-                self.add_member(node, address);
+                self.add_member(node, address, false);
                 // The founder's first replica of each shard has the shard's number.
                 self.new_shard(META_SHARD, "meta", "meta", node);
                 self.new_shard(TREE_SHARD, "tree", "main", node);
@@ -162,7 +164,11 @@ impl Catalog {
                 self.cache_pool = cache_pool;
                 self.next_replica = next;
             }
-            CatalogCommand::Admit { node, address } => {
+            CatalogCommand::Admit {
+                node,
+                address,
+                observes,
+            } => {
                 if self.members.contains_key(&node) {
                     return;
                 }
@@ -174,7 +180,7 @@ impl Catalog {
                 for old in replaced {
                     self.leave(old);
                 }
-                self.add_member(node, address);
+                self.add_member(node, address, observes);
                 let shards: Vec<ShardId> = (self.shards.iter())
                     .filter(|(_, record)| self.policy(record) == Policy::Raft)
                     .map(|(id, _)| *id)
@@ -210,9 +216,13 @@ impl Catalog {
         }
     }
 
-    fn add_member(&mut self, node: NodeId, address: String) {
-        let state = MemberState::Member;
-        self.members.insert(node, Member { address, state });
+    fn add_member(&mut self, node: NodeId, address: String, observes: bool) {
+        let member = Member {
+            address,
+            state: MemberState::Member,
+            observes,
+        };
+        self.members.insert(node, member);
     }
 
     /// Its replicas are not wanted any more; a single copy is wanted on another member instead.
@@ -222,7 +232,7 @@ impl Catalog {
         };
         member.state = MemberState::Leaving;
         let heir = (self.members.iter())
-            .find(|(_, m)| m.state == MemberState::Member)
+            .find(|(_, m)| m.state == MemberState::Member && !m.observes)
             .map(|(id, _)| *id);
         let mut moved = Vec::new();
         for (shard, record) in &mut self.shards {
@@ -245,7 +255,8 @@ impl Catalog {
         w.u32(self.members.len() as u32);
         for (node, member) in &self.members {
             w.u64(node.0).str(&member.address);
-            w.bool(member.state == MemberState::Leaving);
+            let leaving = u8::from(member.state == MemberState::Leaving);
+            w.u8(leaving | u8::from(member.observes) << 1);
         }
         w.u32(self.shards.len() as u32);
         for (shard, record) in &self.shards {
@@ -287,11 +298,19 @@ impl Catalog {
         for _ in 0..r.count(13)? {
             let node = NodeId(r.u64()?);
             let address = r.str()?.to_owned();
-            let state = match r.bool()? {
-                false => MemberState::Member,
-                true => MemberState::Leaving,
+            let flags = r.u8()?;
+            if flags > 3 {
+                return Err(DecodeError::Invalid("state of a member"));
+            }
+            let member = Member {
+                address,
+                state: match flags & 1 {
+                    0 => MemberState::Member,
+                    _ => MemberState::Leaving,
+                },
+                observes: flags & 2 != 0,
             };
-            catalog.members.insert(node, Member { address, state });
+            catalog.members.insert(node, member);
         }
         for _ in 0..r.count(20)? {
             let shard = ShardId(r.u64()?);
@@ -397,6 +416,7 @@ mod tests {
         c.apply_command(CatalogCommand::Admit {
             node: NodeId(node),
             address: address.into(),
+            observes: false,
         });
     }
 
@@ -409,6 +429,21 @@ mod tests {
         let before = c.clone();
         admit(&mut c, 2, "b:1");
         assert_eq!(c, before, "repeating it is harmless");
+    }
+
+    #[test]
+    fn observer_is_no_heir_and_survives_the_byte_form() {
+        let mut c = formed();
+        c.apply_command(CatalogCommand::Admit {
+            node: NodeId(2),
+            address: "b:1".into(),
+            observes: true,
+        });
+        assert!(c.members[&NodeId(2)].observes && !c.members[&NodeId(1)].observes);
+        assert_eq!(c.shards[&TREE_SHARD].replicas[&ReplicaId(5)], NodeId(2));
+        assert_eq!(Catalog::decode(&c.encode()), Ok(c.clone()));
+        c.apply_command(CatalogCommand::Leave { node: NodeId(2) });
+        assert_eq!(Catalog::decode(&c.encode()), Ok(c));
     }
 
     #[test]

@@ -5,8 +5,28 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Arrivals kept per peer.
 const WINDOW: usize = 100;
-/// Least standard deviation assumed, in microseconds: scheduling noise is not suspicion.
-const SIGMA_MIN_US: f64 = 20_000.0;
+
+/// How patient a detector is, in microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// Least standard deviation assumed: scheduling noise is not suspicion.
+    pub sigma_min_us: u64,
+    /// A silence that is accepted on top of the mean interval. Where it is not 0, a longer one is an outage: it
+    /// is not taken for an interval, so that the peer's next death is noticed as soon as this one.
+    pub pause_us: u64,
+    /// The interval that is assumed of a peer from which no two signs of life were heard yet.
+    pub first_us: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            sigma_min_us: 20_000,
+            pause_us: 0,
+            first_us: 0,
+        }
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 struct Arrivals {
@@ -17,16 +37,42 @@ struct Arrivals {
 /// What was heard, and when.
 #[derive(Clone, Debug, Default)]
 pub struct Detector {
+    patience: Patience,
     peers: BTreeMap<u64, Arrivals>,
+    /// Peers that are to be heard from, and since when.
+    expected: BTreeMap<u64, u64>,
 }
 
 impl Detector {
+    /// One that is as patient as it is told.
+    pub fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            ..Self::default()
+        }
+    }
+
+    /// A peer that was never heard is to be heard from now on: its silence begins.
+    pub fn expect(&mut self, peer: u64, now_us: u64) {
+        self.expected.entry(peer).or_insert(now_us);
+    }
+
+    /// This node itself stood still for so long: that is nobody's silence.
+    pub fn stalled(&mut self, us: u64) {
+        self.peers.values_mut().for_each(|a| a.last_us += us);
+        self.expected.values_mut().for_each(|since| *since += us);
+    }
+
     /// A regular sign of life of `peer`.
     pub fn heard(&mut self, peer: u64, now_us: u64) {
         match self.peers.get_mut(&peer) {
             Some(arrivals) => {
                 let interval = now_us.saturating_sub(arrivals.last_us);
                 arrivals.last_us = now_us;
+                let pause_us = self.patience.pause_us;
+                if pause_us > 0 && interval > pause_us {
+                    return;
+                }
                 arrivals.intervals_us.push_back(interval);
                 if arrivals.intervals_us.len() > WINDOW {
                     arrivals.intervals_us.pop_front();
@@ -45,6 +91,7 @@ impl Detector {
     /// Forgets a peer.
     pub fn forget(&mut self, peer: u64) {
         self.peers.remove(&peer);
+        self.expected.remove(&peer);
     }
 
     /// Microseconds since the peer was heard; `None` when it never was.
@@ -55,20 +102,34 @@ impl Detector {
 
     /// φ of the peer: −log₁₀ of the probability that it is alive and merely this late.
     pub fn phi(&self, peer: u64, now_us: u64) -> f64 {
-        let Some(arrivals) = self.peers.get(&peer) else {
-            return 0.0;
+        let Patience {
+            sigma_min_us,
+            pause_us,
+            first_us,
+        } = self.patience;
+        let none = VecDeque::new();
+        let (last_us, intervals) = match (self.peers.get(&peer), self.expected.get(&peer)) {
+            (Some(arrivals), _) => (arrivals.last_us, &arrivals.intervals_us),
+            (None, Some(since_us)) => (*since_us, &none),
+            (None, None) => return 0.0,
         };
-        if arrivals.intervals_us.is_empty() {
-            return 0.0;
-        }
-        let n = arrivals.intervals_us.len() as f64;
-        let mean = arrivals.intervals_us.iter().sum::<u64>() as f64 / n;
-        let variance = (arrivals.intervals_us.iter())
-            .map(|i| (*i as f64 - mean).powi(2))
-            .sum::<f64>()
-            / n;
-        let sigma = variance.sqrt().max(SIGMA_MIN_US);
-        phi(now_us.saturating_sub(arrivals.last_us) as f64, mean, sigma)
+        let n = intervals.len() as f64;
+        let (mean, sigma) = if intervals.is_empty() {
+            if first_us == 0 {
+                return 0.0;
+            }
+            (first_us as f64, first_us as f64 / 4.0)
+        } else {
+            let mean = intervals.iter().sum::<u64>() as f64 / n;
+            let squares = intervals.iter().map(|i| (*i as f64 - mean).powi(2));
+            (mean, (squares.sum::<f64>() / n).sqrt())
+        };
+        let silence = now_us.saturating_sub(last_us) as f64;
+        phi(
+            silence,
+            mean + pause_us as f64,
+            sigma.max(sigma_min_us as f64),
+        )
     }
 }
 
@@ -95,6 +156,40 @@ mod tests {
             let got = phi(silence, 1000.0, 200.0);
             assert!((got - expected).abs() < 0.01, "phi({silence}) = {got}");
         }
+    }
+
+    /// Heartbeats every second, as patient as Akka's cluster is unless told otherwise.
+    #[test]
+    fn m37_steady_heartbeats_fire_after_4523_ms_golden() {
+        let mut detector = Detector::new(Patience {
+            sigma_min_us: 100_000,
+            pause_us: 3_000_000,
+            first_us: 1_000_000,
+        });
+        (0..20).for_each(|beat| detector.heard(1, beat * 1_000_000));
+        let fires = |ms: u64| detector.phi(1, 19_000_000 + ms * 1000) >= 8.0;
+        assert_eq!((1..10_000).find(|ms| fires(*ms)), Some(4_523));
+    }
+
+    #[test]
+    fn outage_is_no_interval_and_a_stall_of_ones_own_no_silence() {
+        let mut detector = Detector::new(Patience {
+            sigma_min_us: 100_000,
+            pause_us: 800_000,
+            first_us: 40_000,
+        });
+        detector.expect(1, 0);
+        assert!(detector.phi(1, 100_000) < 1.0 && detector.phi(1, 2_000_000) > 8.0);
+        (0..20).for_each(|beat| detector.heard(1, beat * 40_000));
+        let mut after = detector.clone();
+        let back_us = 60_000_000;
+        after.heard(1, back_us);
+        assert_eq!(
+            after.phi(1, back_us + 1_500_000),
+            detector.phi(1, 760_000 + 1_500_000)
+        );
+        detector.stalled(back_us);
+        assert!(detector.phi(1, back_us + 800_000) < 1.0);
     }
 
     #[test]

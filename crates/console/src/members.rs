@@ -5,6 +5,14 @@ use crate::layout::{code, plain, table};
 use crate::text::span_ms;
 use maud::{Markup, html};
 
+/// Why a member is shown as bad.
+fn verdict(member: &node::admin::MemberStatus) -> &'static str {
+    match member.verdict.as_str() {
+        "unreachable" => "unreachable",
+        _ => "silent",
+    }
+}
+
 pub fn body(view: &View<'_>) -> Markup {
     let members = view.statuses.first().map_or(&[][..], |s| &s.members);
     let rows: Vec<Vec<Markup>> = members
@@ -22,8 +30,9 @@ pub fn body(view: &View<'_>) -> Markup {
                 code(&member.address),
                 plain(&member.state),
                 html! {
-                    @if member.reachable { span.pill.good { "reachable" } }
-                    @else { span.pill.bad { "silent" } }
+                    @if member.verdict == "unreachable" || !member.reachable { span.pill.bad { (verdict(member)) } }
+                    @else if member.verdict == "suspected" { span.pill.warn { "suspected" } }
+                    @else { span.pill.good { "reachable" } }
                 },
                 plain(led.join(", ")),
                 if member.this_node {
@@ -33,6 +42,18 @@ pub fn body(view: &View<'_>) -> Markup {
                 },
                 plain(format!("{:.1}", member.phi)),
                 plain(format!("{:+} ms", member.clock_offset_ms)),
+                plain(span_ms(member.since_ms)),
+                html! {
+                    @for monitor in &member.monitors {
+                        div { (code(monitor.node.get(..6).unwrap_or(&monitor.node))) " "
+                            @if monitor.heard { (format!("φ {:.1}", monitor.phi)) }
+                            @else { span.dim { "not heard" } }
+                        }
+                    }
+                },
+                html! {
+                    @for (name, value) in &member.facts { div { span.dim { (name) } " " (value) } }
+                },
             ]
         })
         .collect();
@@ -48,10 +69,14 @@ pub fn body(view: &View<'_>) -> Markup {
                 ("Silent for", true),
                 ("Suspicion φ", true),
                 ("Clock", true),
+                ("So for", true),
+                ("Watched by", false),
+                ("Says of itself", false),
             ],
             &rows,
             "This node belongs to no cluster yet.",
         ))
+        p.note { "A member is unreachable when more of its monitors that are heard of suspect it (φ of 8 and more) than do not. That decides nothing: leaders are elected, and only the meta shard admits and removes members." }
         p.note { "To add a node: " code { "althing cluster join SEED --console ADDRESS" } " on a fresh one. To remove one: " code { "althing cluster leave NODE" } "." }
     }
 }

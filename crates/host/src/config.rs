@@ -193,6 +193,18 @@ impl HostConfig {
             ));
         }
         let address = self.address();
+        if !self.initial_members.is_empty() && (!self.core.join.is_empty() || self.core.observes) {
+            return refuse(
+                "initial_members form a cluster; a node that is added to one, or observes it, has `join` alone: \
+                 leave initial_members out"
+                    .into(),
+            );
+        }
+        if self.core.join.contains(&address) {
+            return refuse(format!(
+                "join names this node itself ({address}): name other members"
+            ));
+        }
         if !self.initial_members.is_empty() && !self.initial_members.contains(&address) {
             return refuse(format!(
                 "initial_members does not name this node itself ({address}): add it, or set `advertise` to the address in the list"
@@ -216,6 +228,17 @@ mod tests {
         assert!(message.contains("listen.zookeeper") && message.contains("insecure = true"));
         config.insecure = true;
         assert_eq!(config.check(), Ok(()));
+    }
+
+    #[test]
+    fn node_that_joins_names_others_and_forms_nothing() {
+        let mut config = HostConfig::default();
+        config.core.join = vec!["10.0.0.1:7401".into()];
+        assert!(config.check().unwrap_err().to_string().contains("alone"));
+        config.initial_members.clear();
+        assert_eq!(config.check(), Ok(()));
+        config.core.join.push("127.0.0.1:7401".into());
+        assert!(config.check().unwrap_err().to_string().contains("itself"));
     }
 
     #[test]

@@ -144,6 +144,7 @@ async fn serve(listener: TcpListener, app: App, chunks: Option<Arc<ChunkStore>>)
     tokio::spawn(sample(app.clone()));
     let router = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/members", get(members))
         .route("/v1/tree", get(tree))
         .route("/v1/keys", get(keys))
         .route("/v1/topics", get(topics))
@@ -343,6 +344,17 @@ pub fn text(status: StatusCode, body: impl Into<String>) -> Response {
 async fn status(State(app): State<App>) -> Response {
     match statuses(&app, ANSWER_TIME).await {
         Ok(all) => axum::Json(all).into_response(),
+        Err(why) => unavailable(&why),
+    }
+}
+
+/// The members as this node sees them; the core that holds the meta shard, the first, gossips for the node.
+async fn members(State(app): State<App>) -> Response {
+    match statuses(&app, ANSWER_TIME).await {
+        Ok(all) => {
+            let members = all.into_iter().next().unwrap_or_default().members;
+            axum::Json(members).into_response()
+        }
         Err(why) => unavailable(&why),
     }
 }

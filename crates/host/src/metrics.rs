@@ -148,6 +148,26 @@ pub fn render(
             ];
             out.line(name, &labels, u64::from(member.reachable));
         }
+        let name = "althing_member_phi";
+        let help = "Suspicion of a member by each of its monitors; 8 and more is suspected.";
+        out.family(name, "gauge", help);
+        for member in &status.members {
+            for monitor in member.monitors.iter().filter(|monitor| monitor.heard) {
+                let labels = [("member", &*member.node), ("monitor", &*monitor.node)];
+                out.line(name, &labels, monitor.phi);
+            }
+        }
+        let name = "althing_member_unreachable";
+        let help = "1 when most of the member's monitors suspect it.";
+        out.family(name, "gauge", help);
+        for member in &status.members {
+            let labels = [
+                ("member", member.node.as_str()),
+                ("address", &member.address),
+            ];
+            let is = member.verdict == "unreachable";
+            out.line(name, &labels, u64::from(is));
+        }
     }
     shards(&mut out, statuses);
     trees(&mut out, statuses);

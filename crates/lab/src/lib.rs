@@ -16,6 +16,7 @@ mod clock;
 mod disk;
 mod dump;
 mod faults;
+mod gossip;
 mod history;
 mod inject;
 mod kafka;

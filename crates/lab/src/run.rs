@@ -5,6 +5,7 @@ use crate::check;
 use crate::client::Context;
 use crate::dump::Dumper;
 use crate::faults::{self, Faults, Planned};
+use crate::gossip;
 use crate::history::History;
 use crate::kafka;
 use crate::locks;
@@ -414,13 +415,18 @@ impl Run {
     }
 
     pub(crate) fn play(&mut self) {
-        while self.phase != Phase::Done {
+        self.play_until(u64::MAX - 1);
+    }
+
+    /// Goes on until the run is over or it is so late.
+    pub(crate) fn play_until(&mut self, until_us: u64) {
+        while self.phase != Phase::Done && self.world.now_us < until_us {
             if self.world.trace.events > EVENTS_MAX {
                 self.violations
                     .push("the world spins: too many events".into());
                 return;
             }
-            if let Some(news) = self.world.step(u64::MAX - 1) {
+            if let Some(news) = self.world.step(until_us) {
                 self.hear(news);
             }
             self.advance();
@@ -699,6 +705,8 @@ impl Run {
                 open.map(|s| format!("node{node} still has transactions under way: {s:?}")),
             );
         }
+        let gossip = gossip::agreement(&self.members, &self.statuses);
+        self.violations.extend(gossip);
         let objections = self.players.iter().filter_map(|player| player.objection());
         self.violations.extend(objections);
         self.phase = Phase::Done;

@@ -44,6 +44,7 @@ fn faults(bug: Bug) -> &'static str {
         Bug::ForwardTwice => "streams,partition",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
         Bug::Peer(_) | Bug::Computing(_) => unreachable!("planted beside its algorithm"),
+        Bug::OldIncarnationWins => "crash",
     }
 }
 

@@ -14,7 +14,7 @@ pub use topics::{
 pub enum AdminCommand {
     /// Everything in [`Status`].
     Status,
-    /// Make this fresh node join the cluster of `seed` (`host:port` between nodes).
+    /// Make this fresh node join the cluster of `seed` (`host:port` between nodes; several with commas between them).
     Join {
         /// An inter-node address of any member.
         seed: String,
@@ -223,7 +223,7 @@ pub struct MemberStatus {
     pub node: String,
     /// `host:port` between nodes.
     pub address: String,
-    /// `joining`, `member`, `leaving`.
+    /// `joining`, `member`, `observer` (it follows without a vote), `leaving`.
     pub state: String,
     /// Heard from lately; always true for this node.
     pub reachable: bool,
@@ -236,6 +236,35 @@ pub struct MemberStatus {
     /// So little of its disk is free that data must not be added.
     pub disk_low: bool,
     /// Suspicion level of the φ-accrual detector.
+    pub phi: f64,
+    /// `reachable`, `suspected` or `unreachable`, by what its monitors say; empty where this core does not gossip.
+    #[serde(default)]
+    pub verdict: String,
+    /// For how many milliseconds it has been so, seen from here.
+    #[serde(default)]
+    pub since_ms: u64,
+    /// Milliseconds since there was news of it by gossip; `None` when there never was.
+    #[serde(default)]
+    pub gossip_ms: Option<u64>,
+    /// The members that watch it.
+    #[serde(default)]
+    pub monitors: Vec<MonitorStatus>,
+    /// Which of its lives this is; it grows with each start.
+    #[serde(default)]
+    pub incarnation: u64,
+    /// What it says about itself: `version`, `role`, `zone`, and where clients reach it, by protocol.
+    #[serde(default)]
+    pub facts: std::collections::BTreeMap<String, String>,
+}
+
+/// A member that watches another one.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct MonitorStatus {
+    /// Node id, in hexadecimal.
+    pub node: String,
+    /// Whether it was heard of lately: else it has no say.
+    pub heard: bool,
+    /// φ that it sees; of other nodes' views, rounded down.
     pub phi: f64,
 }
 

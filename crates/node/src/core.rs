@@ -11,6 +11,7 @@ use crate::files::FilesDuty;
 use crate::formation::Formation;
 use crate::frame::Frame;
 use crate::front::Context;
+use crate::gossip::{ROUND_INTERVALS, Verdicts};
 use crate::holders::{Held, Holders};
 use crate::jobs::JobsDuty;
 use crate::kafka::{self, Kafka};
@@ -27,7 +28,7 @@ use crate::zookeeper::{self, Zookeeper};
 use base::{ClusterId, CoreAddress, CoreId, LaneId, NodeId, Now, ReplicaId, Rng, ShardId};
 use bytes::Bytes;
 use catalog::{Catalog, Durability, META_SHARD, PoolSpec, TREE_SHARD};
-use cluster::StampClock;
+use cluster::{Gossip, StampClock};
 use coordination::Coordination;
 use coordination::leases::Leases;
 use journal::FileId;
@@ -49,6 +50,10 @@ pub struct CoreConfig {
     pub address: String,
     /// Inter-node addresses of all initial members, this node's among them. Empty: wait to be told to join.
     pub initial_members: Vec<String>,
+    /// Inter-node addresses of members to join where there are no initial members: they are asked in turn.
+    pub join: Vec<String>,
+    /// Whether this node, when it joins, is to follow without a vote.
+    pub observes: bool,
     /// This node's id: drawn at random (never 0) when the data directory is made and kept in it. Whoever
     /// makes the directory draws a *new* one whenever any lane's identity file is missing, so that a
     /// wiped directory or lane comes back as another node (decision 0005).
@@ -92,6 +97,10 @@ pub struct CoreConfig {
     pub topics_auto_create: bool,
     /// Partitions of a topic whose maker does not say how many, at least 1.
     pub topic_partitions: u32,
+    /// Where this node stands, for people and for those who place: a rack, a room; empty where nobody said.
+    pub zone: String,
+    /// Monitors of each member, the same on all nodes; `None`: all others below 6 members, else 5.
+    pub monitors: Option<usize>,
 }
 
 impl Default for CoreConfig {
@@ -102,6 +111,8 @@ impl Default for CoreConfig {
             lanes: 1,
             address: "127.0.0.1:7401".into(),
             initial_members: vec!["127.0.0.1:7401".into()],
+            join: Vec::new(),
+            observes: false,
             node: NodeId(1),
             seed: 0,
             secret: [0; 32],
@@ -122,6 +133,8 @@ impl Default for CoreConfig {
             cache_redirects: false,
             topics_auto_create: true,
             topic_partitions: 1,
+            zone: String::new(),
+            monitors: None,
         }
     }
 }
@@ -181,6 +194,10 @@ pub struct Core {
     pub(crate) links: Links,
     pub(crate) copies: Copies,
     pub(crate) formation: Formation,
+    pub(crate) gossip: Gossip,
+    /// Its own, so that whom it tells something changes nothing else.
+    pub(crate) gossip_rng: Rng,
+    pub(crate) verdicts: Verdicts,
     pub(crate) reports: Reports,
     /// Where a replica's messages came from, for those whose membership is not known here yet.
     pub(crate) origins: BTreeMap<(ShardId, ReplicaId), NodeId>,
@@ -232,6 +249,7 @@ pub(crate) struct Timers {
     pub tell_us: u64,
     pub transactions_us: u64,
     pub listeners_us: u64,
+    pub gossip_us: u64,
     pub last_turn_us: u64,
 }
 
@@ -255,6 +273,8 @@ impl Core {
         let redis = Redis::new(now, me, &config, rng.next_u64());
         let kafka = Kafka::new(me, &config, rng.next_u64());
         let desk = Desk::new(me, rng.next_u64());
+        let interval_us = config.tick_us * u64::from(config.heartbeat_ticks);
+        let round_us = ROUND_INTERVALS * interval_us;
         let mut core = Self {
             me,
             started_us: now.mono_us,
@@ -263,13 +283,21 @@ impl Core {
             catalog_index: 0,
             lanes: BTreeMap::new(),
             replicas: Replicas::default(),
-            peers: Peers::default(),
+            peers: Peers::new(interval_us),
             router: Router::default(),
             holders: Holders::default(),
             held: Vec::new(),
             links: Links::default(),
             copies: Copies::default(),
             formation: Formation::new(&config),
+            gossip: Gossip::new(
+                me.node,
+                now.wall_ms.max(0) as u64,
+                config.monitors,
+                round_us,
+            ),
+            gossip_rng: rng.fork(2),
+            verdicts: Verdicts::new(),
             reports: Reports::default(),
             origins: BTreeMap::new(),
             zookeeper,
@@ -331,6 +359,7 @@ impl Core {
             // Keep-alives that came meanwhile stand behind this event in the host's buffers.
             self.leases.stalled(stalled_us);
             self.jobs.stalled(stalled_us);
+            self.peers.detector.stalled(stalled_us);
             self.kafka.stalled(stalled_us);
             self.desk.stalled(stalled_us);
             if self.catalog.members.len() <= 1 {

@@ -21,7 +21,9 @@ const ANSWER_US: u64 = 2_000_000;
 pub struct Formation {
     others: BTreeSet<String>,
     fresh: BTreeMap<String, u64>,
-    seed: Option<String>,
+    /// Members to be asked to admit this node, in turn: any of them may be dead.
+    seeds: Vec<String>,
+    asked: usize,
     empty_config: bool,
 }
 
@@ -32,6 +34,7 @@ impl Formation {
         others.remove(&config.address);
         Self {
             others,
+            seeds: config.join.clone(),
             empty_config: config.initial_members.is_empty(),
             ..Self::default()
         }
@@ -39,11 +42,10 @@ impl Formation {
 
     /// Phase and what it waits for.
     pub fn status(&self) -> (&'static str, String) {
-        if let Some(seed) = &self.seed {
-            return (
-                "joining",
-                format!("the cluster of {seed} to admit this node"),
-            );
+        if !self.seeds.is_empty() {
+            let seeds = self.seeds.join(" or ");
+            let waits = format!("the cluster of {seeds} to admit this node");
+            return ("joining", waits);
         }
         if self.empty_config {
             let how = "run `althing cluster join SEED` or set initial_members";
@@ -58,19 +60,23 @@ impl Formation {
 }
 
 impl Core {
-    /// People name a member of the cluster to join.
-    pub(crate) fn join(&mut self, seed: String) -> Result<String, String> {
+    /// People name members of the cluster to join, with commas between them.
+    pub(crate) fn join(&mut self, seeds: &str) -> Result<String, String> {
         if self.cluster != ClusterId(0) {
             return Err(format!(
                 "this node is of {} already; a node joins once, with a fresh data directory",
                 self.cluster
             ));
         }
-        if seed == self.config.address {
+        let seeds: Vec<String> = seeds.split(',').map(|s| s.trim().to_owned()).collect();
+        if seeds.contains(&self.config.address) {
             return Err("that is this node's own address; name another member".into());
         }
-        let message = format!("asking {seed} to admit this node");
-        self.formation.seed = Some(seed);
+        if seeds.iter().any(String::is_empty) {
+            return Err("name members as host:port, with commas between them".into());
+        }
+        let message = format!("asking {} to admit this node", seeds.join(" or "));
+        self.formation.seeds = seeds;
         Ok(message)
     }
 
@@ -79,19 +85,16 @@ impl Core {
         if self.cluster != ClusterId(0) || !self.holds(META_SHARD) {
             return;
         }
-        if let Some(seed) = self.formation.seed.clone() {
+        if !self.formation.seeds.is_empty() {
+            let turn = self.formation.asked % self.formation.seeds.len();
+            self.formation.asked += 1;
             let frame = Frame::Join {
                 node: self.me.node,
                 address: self.config.address.clone(),
+                observes: self.config.observes,
             };
-            let core = CoreId(0);
-            return self.send(
-                Endpoint {
-                    address: seed,
-                    core,
-                },
-                &frame,
-            );
+            let (address, core) = (self.formation.seeds[turn].clone(), CoreId(0));
+            return self.send(Endpoint { address, core }, &frame);
         }
         if self.formation.empty_config {
             return;
@@ -165,13 +168,13 @@ impl Core {
         }
         if fresh {
             self.formation.fresh.insert(address, now.mono_us);
-        } else if self.formation.seed.is_none() {
-            self.formation.seed = Some(address);
+        } else if self.formation.seeds.is_empty() {
+            self.formation.seeds.push(address);
         }
     }
 
     /// True while a leader's first message may take this node into its cluster.
     pub(crate) fn is_joining(&self) -> bool {
-        self.formation.seed.is_some()
+        !self.formation.seeds.is_empty()
     }
 }

@@ -8,6 +8,7 @@ use base::{
     Term, Writer,
 };
 use bytes::Bytes;
+use cluster::gossip::Rumor;
 use replication::raft::{Membership, Message, decode_message, encode_message};
 use scheduling::AgentId;
 use shard::SnapshotPiece;
@@ -163,6 +164,8 @@ pub enum Frame {
         node: NodeId,
         /// Its address.
         address: String,
+        /// Whether it wants to follow without a vote.
+        observes: bool,
     },
     /// "That replica of yours has been removed."
     Gone {
@@ -227,6 +230,13 @@ pub enum Frame {
         answers: Vec<(u64, Bytes)>,
         /// Tokens of its questions that this is the answer to.
         reached: Vec<u64>,
+    },
+    /// What the sender knows of who is reachable, or wants to know.
+    Gossip {
+        /// The sender.
+        from: NodeId,
+        /// What.
+        rumor: Rumor,
     },
     /// Between cores of one node: the catalog as of an applied index.
     Catalog {
@@ -350,8 +360,12 @@ impl Frame {
             Self::Probed { address, fresh } => {
                 w.u8(12).str(address).bool(*fresh);
             }
-            Self::Join { node, address } => {
-                w.u8(13).u64(node.0).str(address);
+            Self::Join {
+                node,
+                address,
+                observes,
+            } => {
+                w.u8(13).u64(node.0).str(address).bool(*observes);
             }
             Self::Gone { shard, to, replica } => {
                 w.u8(14).u64(shard.0).u64(to.0).u64(replica.0);
@@ -408,6 +422,9 @@ impl Frame {
                 for Held { shard, term, leads } in held {
                     w.u64(shard.0).u64(*term).bool(*leads);
                 }
+            }
+            Self::Gossip { from, rumor } => {
+                rumor.encode_into(w.u8(27).u64(from.0));
             }
             Self::Link(parcel) => {
                 core(w.u8(21), parcel.from).u64(parcel.to.0);
@@ -532,6 +549,7 @@ impl Frame {
             13 => Self::Join {
                 node: NodeId(r.u64()?),
                 address: r.str()?.to_owned(),
+                observes: r.bool()?,
             },
             14 => Self::Gone {
                 shard: ShardId(r.u64()?),
@@ -611,6 +629,10 @@ impl Frame {
                 };
                 Self::Report { hops, report }
             }
+            27 => Self::Gossip {
+                from: NodeId(r.u64()?),
+                rumor: Rumor::decode_from(&mut r)?,
+            },
             _ => return Err(DecodeError::Invalid("frame kind")),
         };
         r.finish()?;
@@ -635,6 +657,7 @@ impl Frame {
             Self::ProposeMeta { .. }
             | Self::Report { .. }
             | Self::Join { .. }
+            | Self::Gossip { .. }
             | Self::Probe { .. }
             | Self::Probed { .. } => Some(catalog::META_SHARD),
             Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
@@ -782,6 +805,7 @@ mod tests {
             Frame::Join {
                 node: to,
                 address: text(),
+                observes: true,
             },
             Frame::Gone {
                 shard,
@@ -801,6 +825,10 @@ mod tests {
             Frame::Tell {
                 shard,
                 unit: Bytes::from_static(b"t"),
+            },
+            Frame::Gossip {
+                from: to,
+                rumor: Rumor::Digest(BTreeMap::from([(to, Default::default())])),
             },
             Frame::Catalog {
                 index: 1,

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
 //! (shards and lanes), `formation` (how a node comes to be of a cluster), `reports` (when it may go),
-//! `holders` and `links` (what other cores serve), `front`, `zookeeper`, `redis`, `kafka` and [`desk`] (the front ends),
+//! `gossip` (who is reachable), `holders` and `links` (what other cores serve), `front`, `zookeeper`, `redis`, `kafka` and [`desk`] (the front ends),
 //! `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
@@ -14,6 +14,7 @@ mod files;
 mod formation;
 mod frame;
 mod front;
+mod gossip;
 pub mod hello;
 mod holders;
 mod jobs;

@@ -2,7 +2,7 @@
 
 use crate::event::{Endpoint, FrontEnd, Hello, StreamId};
 use base::{CoreId, NodeId, Now, ShardId};
-use cluster::{ClockOffsets, Detector};
+use cluster::{ClockOffsets, Detector, Patience};
 use std::collections::BTreeMap;
 
 /// A peer is taken for unreachable after this many ping intervals of silence.
@@ -33,7 +33,25 @@ pub struct Peers {
     me: Option<NodeId>,
 }
 
+/// A silence that is accepted before a peer is suspected, in ping intervals.
+const PAUSE_INTERVALS: u64 = 20;
+/// Least deviation of intervals that suspicion reckons with, in microseconds.
+const SIGMA_MIN_US: u64 = 100_000;
+
 impl Peers {
+    /// Nobody is known; signs of life will come at this interval.
+    pub fn new(interval_us: u64) -> Self {
+        let patience = Patience {
+            sigma_min_us: SIGMA_MIN_US,
+            pause_us: PAUSE_INTERVALS * interval_us,
+            first_us: interval_us,
+        };
+        Self {
+            detector: Detector::new(patience),
+            ..Self::default()
+        }
+    }
+
     /// A stream was opened to us.
     pub fn opened(&mut self, stream: StreamId, hello: Hello) {
         let known = Known {

@@ -34,7 +34,7 @@ impl Core {
         };
         let reply = match command {
             AdminCommand::Status => AdminReply::Status(Box::new(self.status(now))),
-            AdminCommand::Join { seed } => done(self.join(seed)),
+            AdminCommand::Join { seed } => done(self.join(&seed)),
             AdminCommand::Leave { node } => done(self.order_leave(&node)),
             AdminCommand::TransferLeader { shard, to } => done(self.order_transfer(&shard, &to)),
             AdminCommand::Snapshot { shard } => done(self.order_snapshot(&shard)),
@@ -86,10 +86,10 @@ impl Core {
     fn order_leave(&mut self, name: &str) -> Result<String, String> {
         let node = self.member_named(name)?;
         let staying = (self.catalog.members.iter())
-            .filter(|(id, m)| **id != node && m.state == MemberState::Member)
+            .filter(|(id, m)| **id != node && m.state == MemberState::Member && !m.observes)
             .count();
         if staying == 0 {
-            return Err("that is the last member; stop it instead".into());
+            return Err("that is the last member that votes; stop it instead".into());
         }
         self.propose_meta(&CatalogCommand::Leave { node });
         Ok(format!(
@@ -292,11 +292,12 @@ impl Core {
             .map(|(node, member)| {
                 let this_node = *node == self.me.node;
                 let silent_us = self.peers.detector.silent_us(node.0, now.mono_us);
-                MemberStatus {
+                let mut status = MemberStatus {
                     node: format!("{:x}", node.0),
                     address: member.address.clone(),
                     state: match member.state {
                         MemberState::Leaving => "leaving".into(),
+                        MemberState::Member if member.observes => "observer".into(),
                         MemberState::Member if self.is_voter(*node) => "member".into(),
                         MemberState::Member => "joining".into(),
                     },
@@ -310,7 +311,10 @@ impl Core {
                     } else {
                         self.peers.detector.phi(node.0, now.mono_us)
                     },
-                }
+                    ..MemberStatus::default()
+                };
+                self.describe_member(now, *node, &mut status);
+                status
             })
             .collect()
     }

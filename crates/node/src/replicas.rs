@@ -187,22 +187,31 @@ impl Core {
         }
     }
 
-    /// A replica that has applied its own removal calls its group until a member for whom that is durable
-    /// says that it is gone. Before, its log may be what the removal's commitment rests upon.
-    pub(crate) fn ask_whether_gone(&mut self, id: ShardId) {
+    /// A learner without a leader calls its group until a leader answers. A replica that has applied its own
+    /// removal calls it until a member for whom that is durable says that it is gone. Before, its log may be what the removal's commitment rests upon.
+    pub(crate) fn call_group(&mut self, id: ShardId) {
         let Some(group) = self.replicas.get(id).and_then(Shard::group) else {
             return;
         };
         let (me, members) = (group.id(), group.membership());
-        if members.contains(me) || members.replicas.is_empty() {
+        let is_gone = !members.contains(me);
+        // A learner never campaigns, so a sleeping group does not notice that it has started again.
+        let is_lonely = group.role() == Role::Learner && group.leader().is_none();
+        if members.replicas.is_empty() || !(is_gone || is_lonely) {
             return;
         }
         let lane = self.lane_of(id);
         let calls: Vec<Message> = (members.replicas.keys())
             .map(|to| {
                 let mut call = Message::default();
-                call.set_msg_type(MessageType::MsgHeartbeatResponse);
                 (call.to, call.from, call.term) = (to.0, me.0, group.term());
+                if is_gone {
+                    call.set_msg_type(MessageType::MsgHeartbeatResponse);
+                } else {
+                    // Refused by all, for a log this short, and woken all the same.
+                    call.set_msg_type(MessageType::MsgRequestPreVote);
+                    call.term += 1;
+                }
                 call
             })
             .collect();

@@ -51,6 +51,7 @@ impl Core {
             self.timers.ping_us = now.mono_us + interval_us;
             self.ping(now, interval_us);
         }
+        self.gossip(now);
         if now.mono_us >= self.timers.formation_us {
             self.timers.formation_us = now.mono_us + SEEK_US;
             self.seek_cluster(now);
@@ -316,7 +317,7 @@ impl Core {
         for id in self.replicas.ids() {
             self.raise_version(id);
             self.reconcile_shard(id);
-            self.ask_whether_gone(id);
+            self.call_group(id);
         }
         if self.leads_meta() {
             self.lead_meta();
@@ -364,6 +365,7 @@ impl Core {
             group.membership(),
             (&record.replicas, self.catalog.next_replica),
             |node| self.catalog.members.get(&node).map(|m| m.address.clone()),
+            |node| (self.catalog.members.get(&node)).is_none_or(|m| !m.observes),
             &group.progress(),
             group.last(),
         );
@@ -718,6 +720,7 @@ impl Core {
                 machine_version,
                 addresses,
             } => self.peers.set_about(from, machine_version, addresses),
+            Frame::Gossip { from, rumor } => self.rumor(now, from, rumor),
             Frame::Holds { from, held } => self.holds_frame(now, from, held),
             Frame::AskRegistry { from, token } => self.registry_asked(from, token),
             Frame::Registry {
@@ -730,10 +733,18 @@ impl Core {
             Frame::Probed { address, fresh } => {
                 self.probe_answered(now, address, fresh && their_cluster == ClusterId(0));
             }
-            Frame::Join { node, address } => {
+            Frame::Join {
+                node,
+                address,
+                observes,
+            } => {
                 let known = self.catalog.members.contains_key(&node);
                 if self.cluster != ClusterId(0) && !known {
-                    self.propose_meta(&CatalogCommand::Admit { node, address });
+                    self.propose_meta(&CatalogCommand::Admit {
+                        node,
+                        address,
+                        observes,
+                    });
                 }
             }
             Frame::Gone { shard, to, replica } => self.gone(shard, to, replica),

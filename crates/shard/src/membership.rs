@@ -14,12 +14,14 @@ const CAUGHT_UP_ENTRIES: u64 = 1_000;
 /// unwanted go together, through one joint configuration. The leader never removes itself here.
 ///
 /// The leader's catalog may be old. That an id is not wanted means something only when the catalog has
-/// given it out (it is below `next_replica`): then it was withdrawn, for ever.
+/// given it out (it is below `next_replica`): then it was withdrawn, for ever. On a node that may not vote a
+/// replica stays a learner.
 pub fn next_changes(
     me: ReplicaId,
     membership: &Membership,
     (wanted, next_replica): (&BTreeMap<ReplicaId, NodeId>, u64),
     address_of: impl Fn(NodeId) -> Option<String>,
+    may_vote: impl Fn(NodeId) -> bool,
     progress: &[Progress],
     last: LogIndex,
 ) -> Vec<Change> {
@@ -49,7 +51,8 @@ pub fn next_changes(
             let filled = p.matched > 0 && !p.in_snapshot;
             p.replica.0 == *id && p.recent_active && filled && p.matched + CAUGHT_UP_ENTRIES >= last
         });
-        if caught_up && voters < VOTERS_MAX && wanted.contains_key(&ReplicaId(*id)) {
+        let is_wanted = (wanted.get(&ReplicaId(*id))).is_some_and(|node| may_vote(*node));
+        if caught_up && voters < VOTERS_MAX && is_wanted {
             changes.push(Change::Promote(ReplicaId(*id)));
             voters += 1;
         }
@@ -92,7 +95,9 @@ mod tests {
             .collect();
         let address = |_| Some(String::new());
         let catalog = (&wanted(want), 10);
-        next_changes(ReplicaId(1), m, catalog, address, &progress, 5_000)
+        let may_vote = |node: NodeId| node != NodeId(7);
+        let me = ReplicaId(1);
+        next_changes(me, m, catalog, address, may_vote, &progress, 5_000)
     }
 
     #[test]
@@ -111,6 +116,13 @@ mod tests {
         let changes = steps(&m, &[1, 2, 4], &[(4, 5_000)]);
         let expected = vec![Change::Remove(ReplicaId(3)), Change::Promote(ReplicaId(4))];
         assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn replica_on_a_node_that_may_not_vote_stays_a_learner() {
+        let m = group(&[1], &[2, 7]);
+        let changes = steps(&m, &[1, 2, 7], &[(2, 5_000), (7, 5_000)]);
+        assert_eq!(changes, vec![Change::Promote(ReplicaId(2))]);
     }
 
     #[test]
