@@ -4,6 +4,7 @@
 //! `/v1/series`. Nothing is loaded from elsewhere.
 
 mod cache;
+mod calls;
 mod files;
 mod gateway;
 mod jobs;
@@ -21,6 +22,7 @@ mod tree;
 
 use node::Status;
 use node::admin::{KeysPage, TopicsPage, TreePage};
+use traffic::calls::Table;
 use traffic::report::GatewayReport;
 
 /// A page of the console.
@@ -36,6 +38,8 @@ pub enum Page {
     Sessions,
     /// Services and their checks.
     Services,
+    /// Calls between services.
+    Calls,
     /// The tree, a node at a time.
     Tree,
     /// The cache.
@@ -62,6 +66,7 @@ impl Page {
         Self::Shards,
         Self::Sessions,
         Self::Services,
+        Self::Calls,
         Self::Tree,
         Self::Cache,
         Self::Keys,
@@ -85,6 +90,7 @@ impl Page {
             Self::Shards => "/shards",
             Self::Sessions => "/sessions",
             Self::Services => "/services",
+            Self::Calls => "/calls",
             Self::Tree => "/tree",
             Self::Cache => "/cache",
             Self::Keys => "/keys",
@@ -104,6 +110,7 @@ impl Page {
             Self::Shards => "Shards",
             Self::Sessions => "Sessions",
             Self::Services => "Services",
+            Self::Calls => "Calls",
             Self::Tree => "Tree",
             Self::Cache => "Cache",
             Self::Keys => "Keys",
@@ -131,6 +138,8 @@ pub struct View<'a> {
     pub topics: Option<&'a Result<TopicsPage, String>>,
     /// What the node's gateway tells, if there is one; for [`Page::Gateway`].
     pub gateway: Option<&'a GatewayReport>,
+    /// What nodes were told of calls; for [`Page::Calls`].
+    pub calls: Option<&'a Table>,
 }
 
 /// The page as HTML.
@@ -141,6 +150,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Shards => shards::body(view),
         Page::Sessions => sessions::body(view),
         Page::Services => services::body(view),
+        Page::Calls => calls::body(view),
         Page::Tree => tree::body(view),
         Page::Cache => cache::body(view),
         Page::Keys => keys::body(view),

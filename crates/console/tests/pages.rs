@@ -7,6 +7,7 @@ use node::admin::{
     PoolStatus, PositionRow, ServicesStatus, ShardStatus, TopicRow, TopicsPage, TopicsStatus,
     TreePage, TreeStatus,
 };
+use traffic::calls::{Book, Key, Outcome, Side, Table};
 
 const HOSTILE: &str = "<script>alert('x')</script>\"&";
 
@@ -154,11 +155,33 @@ fn topics(text: &str) -> TopicsPage {
     }
 }
 
+fn calls(text: &str) -> Table {
+    let key = |side| Key {
+        side,
+        service: format!("greeter{text}"),
+        method: format!("g.G/M{text}"),
+        instance: format!("10.0.0.1:5001{text}"),
+        caller: format!("front{text}"),
+    };
+    let mut book = Book::new(text.into());
+    for _ in 0..599 {
+        book.add(key(Side::Caller), Outcome::Ok, 1_000, false, 0);
+        book.add(key(Side::Provider), Outcome::Ok, 900, false, 0);
+    }
+    book.add(key(Side::Caller), Outcome::Unknown, 9_000, true, 0);
+    Table {
+        rows: book.report(0).rows,
+        nodes: 3,
+        missing: vec![format!("10.0.0.9:7400: silent{text}")],
+    }
+}
+
 fn show(page: Page, text: &str) -> String {
     let statuses = [status(text)];
     let tree = Ok(node(text));
     let keys = Ok(keys(text));
     let topics = Ok(topics(text));
+    let calls = calls(text);
     let path = format!("/a/{text}");
     render(
         page,
@@ -169,6 +192,7 @@ fn show(page: Page, text: &str) -> String {
             keys: Some(&keys),
             topics: Some(&topics),
             gateway: None,
+            calls: Some(&calls),
         },
     )
 }
@@ -214,6 +238,17 @@ fn each_page_shows_what_it_is_for() {
             Page::Services,
             vec!["4,321", "web-1", "critical", "1 min 1 s", "the first 1 of"],
         ),
+        (
+            Page::Calls,
+            vec![
+                "10.0/s",
+                "599",
+                "&lt; 1.02 ms",
+                "<strong>1</strong>",
+                "10.0.0.9:7400",
+                "frontplain",
+            ],
+        ),
         (Page::Tree, vec!["/tree?path=/a/b%20c", "5,000", "czxid"]),
     ];
     for (page, wanted) in cases {
@@ -248,6 +283,7 @@ fn node_of_a_lock_shows_who_holds_it_and_who_waits_for_whom() {
             keys: None,
             topics: None,
             gateway: None,
+            calls: None,
         };
         render(Page::Tree, &view)
     };
@@ -302,6 +338,7 @@ fn pages_of_a_node_without_anything_render() {
                 keys: Some(&keys),
                 topics: Some(&topics),
                 gateway: None,
+                calls: None,
             };
             assert!(render(page, &view).contains("</html>"));
         }

@@ -10,7 +10,7 @@ use crate::log;
 use crate::mail::{self, Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
-use crate::{agent, discovery, dns, jobs, transactions};
+use crate::{agent, discovery, dns, jobs, monitor, transactions};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -71,6 +71,7 @@ pub struct Shared {
     config: HttpConfig,
     series: Mutex<Series>,
     rng: Mutex<Rng>,
+    calls: monitor::Calls,
 }
 
 pub type App = Arc<Shared>;
@@ -79,6 +80,11 @@ impl Shared {
     /// What it was told at its start.
     pub fn config(&self) -> &HttpConfig {
         &self.config
+    }
+
+    /// What services told of their calls.
+    pub fn calls(&self) -> &monitor::Calls {
+        &self.calls
     }
 
     /// A number that nobody could have said before.
@@ -105,6 +111,7 @@ impl Http {
             cores,
             series: Mutex::default(),
             rng: Mutex::new(Rng::new(config.seed)),
+            calls: monitor::Calls::new(),
             config,
         });
         let thread = std::thread::Builder::new()
@@ -166,6 +173,7 @@ async fn serve(listener: TcpListener, app: App, chunks: Option<Arc<ChunkStore>>)
         .fallback(get(page))
         .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .merge(transactions::routes())
+        .merge(monitor::routes())
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .with_state(app);
     axum::serve(
@@ -462,7 +470,7 @@ async fn metrics_text(State(app): State<App>) -> Response {
                 &all,
                 gateway::report_of(&app).await.as_ref(),
                 app.config.dns.as_deref(),
-            ),
+            ) + &metrics::calls::render(&app.calls.fresh()),
         )
             .into_response(),
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
@@ -518,6 +526,10 @@ async fn page(
         console::Page::Gateway => gateway::report_of(&app).await,
         _ => None,
     };
+    let calls = match page {
+        console::Page::Calls => Some(monitor::table(&app).await),
+        _ => None,
+    };
     let topics = match (page, topics_query) {
         (console::Page::Topics, Ok(Query(query))) => Some(read_topics(&app, query).await),
         (console::Page::Topics, Err(why)) => Some(Err(why.body_text())),
@@ -532,6 +544,7 @@ async fn page(
             keys: keys.as_ref(),
             topics: topics.as_ref(),
             gateway: gateway_report.as_ref(),
+            calls: calls.as_ref(),
         },
     );
     (

@@ -2,7 +2,7 @@
 //!
 //! A core decides, the host carries out. Each core has one thread ([`core_thread`]) that polls its
 //! own sockets; each lane has two disk threads ([`disk`]); one thread greets other nodes
-//! ([`acceptor`]), one serves HTTP ([`http`], [`discovery`], [`transactions`]), one measures the room on the
+//! ([`acceptor`]), one serves HTTP ([`http`], [`discovery`], [`transactions`], [`monitor`]), one measures the room on the
 //! disks ([`space`]), one runs probes of services ([`probes`]), one answers DNS ([`dns`]). They talk to a core only through its mailbox
 //! ([`mail`]). Nothing here knows a client protocol or what a frame between nodes means.
 
@@ -26,6 +26,7 @@ mod limits;
 pub mod log;
 mod mail;
 mod metrics;
+mod monitor;
 mod probes;
 mod run;
 mod series;

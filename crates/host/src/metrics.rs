@@ -1,5 +1,7 @@
 //! Prometheus' text format, from the cores' statuses.
 
+pub mod calls;
+
 use crate::dns::Counts;
 use crate::series::total;
 use node::Status;

@@ -63,7 +63,7 @@ pub struct Done {
 }
 
 /// A way to choose.
-pub trait Balance {
+pub trait Balance: Send {
     /// The place of a usable server, or `None` when there is none.
     fn pick(&mut self, ask: &mut Ask<'_>) -> Option<usize>;
 

@@ -9,6 +9,7 @@
 //! * [`limit`]: whether a request goes on, waits, or is refused, one method a file.
 //! * [`breaker`]: a server that fails or drags is left alone for a while.
 //! * [`budget`]: how many of all requests may be repeated.
+//! * [`calls`]: who called which service how often, how it ended and how long it took.
 //! * [`degrade`]: how badly a route fares, and the switches that send it to its fallback.
 //! * [`signals`]: latency, traffic, errors and saturation of a route, and its alarms.
 //! * [`report`]: what is told of all this.
@@ -17,6 +18,7 @@
 pub mod balance;
 pub mod breaker;
 pub mod budget;
+pub mod calls;
 pub mod degrade;
 pub mod health;
 pub mod limit;

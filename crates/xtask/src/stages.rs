@@ -86,6 +86,12 @@ const STAGES: &[Stage] = &[
         run: gateway,
     },
     Stage {
+        name: "rpc",
+        budget_s: 90,
+        waits: true,
+        run: rpc,
+    },
+    Stage {
         name: "clients-files",
         budget_s: 180,
         waits: true,
@@ -453,6 +459,19 @@ fn clients_kafka(plan: &Plan) -> Result<Tests, String> {
     }
     let files = ["tests/python/test_kafka.py", "tests/python/test_txn.py"];
     pytest("clients-kafka", &files, plan.limit(900, 900), &[])
+}
+
+/// The examples are built with all else, so that no dependency is built twice.
+fn rpc(plan: &Plan) -> Result<Tests, String> {
+    let setting_up = lock(&SETTING_UP);
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--bins", "--examples", "--quiet"]);
+    if !process::run(&mut command, Duration::from_secs(1800), false)?.ok {
+        return Err("cargo build of the examples failed".into());
+    }
+    drop(setting_up);
+    let files = ["tests/python/test_rpc.py"];
+    pytest("rpc", &files, plan.limit(600, 600), &[])
 }
 
 fn clients_files(plan: &Plan) -> Result<Tests, String> {

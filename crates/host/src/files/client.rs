@@ -1,4 +1,4 @@
-//! As much of an HTTP client as chunk servers need for each other: one request, one connection.
+//! As much of an HTTP client as nodes need for each other: one request, one connection.
 
 use axum::body::Body;
 use bytes::Bytes;
