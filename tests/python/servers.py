@@ -50,6 +50,7 @@ class Server:
         self.redis_address = f"127.0.0.1:{free_port()}"
         self.kafka_address = f"127.0.0.1:{free_port()}"
         self.dns_port = free_port()
+        self.dtm_address = f"127.0.0.1:{free_port()}"
         self.process = None
         self.stopped = False
 
@@ -118,6 +119,7 @@ class Althing(Server):
         self.redis = options.pop("redis", False)
         self.kafka = options.pop("kafka", False)
         self.dns = options.pop("dns", False)
+        self.dtm = options.pop("dtm", False)
         self.options = options
         self.members = []
 
@@ -139,6 +141,7 @@ class Althing(Server):
         lines.append(f'redis = "{self.redis_address if self.redis else "off"}"')
         lines.append(f'kafka = "{self.kafka_address if self.kafka else "off"}"')
         lines.append(f'dns = "{f"127.0.0.1:{self.dns_port}" if self.dns else "off"}"')
+        lines.append(f'dtm = "{self.dtm_address if self.dtm else "off"}"')
         (self.directory / "althing.toml").write_text("\n".join(lines) + "\n")
 
     def command(self):

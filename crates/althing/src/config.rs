@@ -37,6 +37,7 @@ const KEYS: &[&str] = &[
     "listen.gateway",
     "gateway.routes",
     "listen.dns",
+    "listen.dtm",
     "zookeeper.superuser_digest",
     "zookeeper.data_bytes_max",
     "zookeeper.session_timeout_ms",
@@ -71,6 +72,8 @@ const KEYS: &[&str] = &[
 
 /// Where the gateway listens unless told otherwise.
 pub const GATEWAY_PORT: u16 = 8080;
+/// Where global transactions are taken unless told otherwise: DTM's port.
+pub const DTM_PORT: u16 = 36789;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,7 +130,7 @@ fn one() -> u16 {
     1
 }
 
-/// Addresses; those of front ends, `console` and `dns` may be `"off"`.
+/// Addresses; those of front ends, `console`, `dns` and `dtm` may be `"off"`.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Listen {
@@ -138,6 +141,7 @@ struct Listen {
     console: Option<String>,
     gateway: Option<String>,
     dns: Option<String>,
+    dtm: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -332,6 +336,7 @@ pub fn check(file: &Path) -> Outcome {
         None => println!("  gateway            off"),
     }
     println!("  DNS                {}", shown(config.dns));
+    println!("  transactions (DTM) {}", shown(config.dtm));
     println!("  data               {}", config.data.display());
     if config.initial_members.is_empty() {
         let how = match config.core.join.as_slice() {
@@ -552,6 +557,7 @@ fn build(file: File) -> Result<HostConfig, String> {
         peers: address("peers", &file.listen.peers, 7401)?,
         console,
         dns: or_off("dns", &file.listen.dns, 8600)?,
+        dtm: or_off("dtm", &file.listen.dtm, DTM_PORT)?,
         advertise: file.advertise,
         initial_members: file.initial_members,
         cores: file.cores,

@@ -77,6 +77,7 @@ struct Ports {
     /// Where the gateway is served, if it is.
     gateway: Option<u16>,
     dns: u16,
+    dtm: u16,
 }
 
 impl Ports {
@@ -99,6 +100,7 @@ impl Ports {
             console: port(CONSOLE_PORT)?,
             gateway: gateway.then(|| port(config::GATEWAY_PORT)).transpose()?,
             dns: port(DNS_PORT)?,
+            dtm: port(config::DTM_PORT)?,
         })
     }
 
@@ -224,6 +226,7 @@ fn check_ports(ports: &[Ports]) -> Outcome {
             (loopback(node.peers), "other nodes".to_owned()),
             (loopback(node.console), "the console".to_owned()),
             (loopback(node.dns), "DNS".to_owned()),
+            (loopback(node.dtm), "global transactions".to_owned()),
         ];
         let gateway = (node.gateway).map(|port| (loopback(port), "the gateway".to_owned()));
         for (address, what) in clients.chain(others).chain(gateway) {
@@ -249,6 +252,7 @@ fn run_one(options: &Options, ports: &Ports, memory: &Memory) -> Outcome {
         peers,
         console: Some(loopback(ports.console)),
         dns: Some(loopback(ports.dns)),
+        dtm: Some(loopback(ports.dtm)),
         initial_members: vec![peers.to_string()],
         gateway: (ports.gateway.zip(options.gateway.clone())).map(|(port, routes)| GatewayConfig {
             address: loopback(port),
@@ -327,6 +331,8 @@ impl Banner {
         let consoles = list(&|p| p.console, "http://", "/", "  ");
         lines.push(("Console".into(), consoles));
         lines.push(("DNS".into(), list(&|p| p.dns, "", "", ",")));
+        let dtm = list(&|p| p.dtm, "http://", "/api/dtmsvr", "  ");
+        lines.push(("DTM transactions".into(), dtm));
         let peers = list(&|p| p.peers, "", "", ",");
         lines.push(("Between nodes".into(), peers));
         let data = format!("{} (kept between runs)", self.data.display());
@@ -474,6 +480,7 @@ fn node_config(
         gateway.insert("routes", routes);
     }
     listen.insert("dns", loopback(own.dns).to_string());
+    listen.insert("dtm", loopback(own.dtm).to_string());
     toml::to_string(&File {
         data,
         initial_members: all.iter().map(members).collect(),
@@ -653,23 +660,24 @@ mod tests {
     #[test]
     fn node_k_listens_ten_above_the_one_before() {
         const FRONTS: [FrontEnd; 1] = [FrontEnd::Zookeeper];
-        let ports = |zookeeper, peers, console, dns| Ports {
+        let ports = |zookeeper, peers, console, dns, dtm| Ports {
             clients: BTreeMap::from([(FrontEnd::Zookeeper, zookeeper)]),
             peers,
             console,
             dns,
+            dtm,
             gateway: None,
         };
         assert_eq!(
             Ports::of(1, 0, &FRONTS, false).unwrap(),
-            ports(2181, 7401, 7400, 8600)
+            ports(2181, 7401, 7400, 8600, 36_789)
         );
         assert_eq!(
             Ports::of(3, 100, &FRONTS, false).unwrap(),
-            ports(2301, 7521, 7520, 8720)
+            ports(2301, 7521, 7520, 8720, 36_909)
         );
-        assert!(Ports::of(1, 56_935, &FRONTS, false).is_ok());
-        for (node, offset) in [(1, 56_936), (2, 56_926), (9, 65_535)] {
+        assert!(Ports::of(1, 28_746, &FRONTS, false).is_ok());
+        for (node, offset) in [(1, 28_747), (2, 28_737), (9, 65_535)] {
             assert!(
                 matches!(Ports::of(node, offset, &FRONTS, false), Err(Failure::Usage(text)) if text.contains("--port-offset"))
             );
@@ -682,12 +690,12 @@ mod tests {
             .flat_map(|node| {
                 let ports = Ports::of(node, 0, &FrontEnd::ALL, false).unwrap();
                 let clients = ports.clients.into_values();
-                clients.chain([ports.peers, ports.console, ports.dns])
+                clients.chain([ports.peers, ports.console, ports.dns, ports.dtm])
             })
             .collect();
         all.sort_unstable();
         all.dedup();
-        let listeners = FrontEnd::ALL.len() + 3;
+        let listeners = FrontEnd::ALL.len() + 4;
         assert_eq!(all.len(), usize::from(NODES_MAX) * listeners);
     }
 
@@ -723,6 +731,7 @@ mod tests {
             console: 0,
             gateway: None,
             dns: 0,
+            dtm: 0,
         };
         match check_ports(&[ports]) {
             Err(Failure::Failed(text)) => {

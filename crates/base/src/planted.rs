@@ -74,6 +74,12 @@ pub enum Bug {
     ExpireToldCheck,
     /// Who waits for a change of a service is not woken by what its checks say.
     SleepThroughChecks,
+    /// A service of a global transaction that does not answer is taken to have refused.
+    CountUnknownAsRefusal,
+    /// A saga that turns back compensates only the steps that it has heard to be done.
+    CompensateAcknowledgedOnly,
+    /// A result is taken although the call that it is of is not wanted any more.
+    TakeStaleResult,
     /// What is left of an agent is not looked at again when a task is promised its room.
     PromiseTwice,
     /// What an agent of an older generation reports counts.
@@ -183,6 +189,9 @@ pub const ALL: &[Bug] = &[
     Bug::AdmitOldFence,
     Bug::ExpireToldCheck,
     Bug::SleepThroughChecks,
+    Bug::CountUnknownAsRefusal,
+    Bug::CompensateAcknowledgedOnly,
+    Bug::TakeStaleResult,
     Bug::PromiseTwice,
     Bug::HearStaleReports,
     Bug::LoseAgentThatCameBack,

@@ -21,6 +21,8 @@ pub struct HostConfig {
     pub console: Option<SocketAddr>,
     /// Where services are told over DNS, by UDP and TCP; `None` leaves it off.
     pub dns: Option<SocketAddr>,
+    /// Where global transactions are taken over HTTP; `None` leaves it off.
+    pub dtm: Option<SocketAddr>,
     /// `host:port` under which other nodes reach this one; `peers` when absent.
     pub advertise: Option<String>,
     /// Inter-node addresses of all initial members, this node's among them. Empty: wait to be told to join.
@@ -110,6 +112,7 @@ impl Default for HostConfig {
             peers: ([127, 0, 0, 1], 7401).into(),
             console: Some(([127, 0, 0, 1], 7400).into()),
             dns: Some(([127, 0, 0, 1], 8600).into()),
+            dtm: Some(([127, 0, 0, 1], 36789).into()),
             advertise: None,
             initial_members: vec!["127.0.0.1:7401".into()],
             cores: 1,
@@ -177,6 +180,7 @@ impl HostConfig {
         listeners.extend(self.console.map(|at| ("console", at)));
         listeners.extend(self.gateway.as_ref().map(|g| ("gateway", g.address)));
         listeners.extend(self.dns.map(|at| ("dns", at)));
+        listeners.extend(self.dtm.map(|at| ("dtm", at)));
         for (name, address) in listeners {
             if !address.ip().is_loopback() && !self.insecure {
                 return refuse(format!(

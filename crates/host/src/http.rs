@@ -231,7 +231,7 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
 }
 
 /// An IP address cannot be rebound, and `localhost` is ours; other names must be configured.
-fn host_allowed(headers: &HeaderMap, uri: &Uri, names: &[String]) -> bool {
+pub(crate) fn host_allowed(headers: &HeaderMap, uri: &Uri, names: &[String]) -> bool {
     let host = match (headers.get(header::HOST), uri.authority()) {
         (Some(host), _) => host.to_str().unwrap_or_default(),
         (None, Some(authority)) => authority.as_str(),

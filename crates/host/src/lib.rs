@@ -20,6 +20,7 @@ mod error;
 mod files;
 mod frame;
 pub mod gateway;
+mod globals;
 mod http;
 mod jobs;
 mod limits;

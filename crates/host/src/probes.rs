@@ -1,4 +1,4 @@
-//! Probes of services: connecting and asking, on a thread of its own. What is seen goes to the core that
+//! Probes of services, and calls of theirs for global transactions: connecting and asking, on a thread of its own. What is seen goes to the core that
 //! wanted to know; what it means is decided there.
 
 use crate::mail::{Mail, Mailbox};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 
-/// Probes under way at a time; others wait, and their time runs.
+/// Probes of each kind under way at a time; others wait, and their time runs.
 const PROBES_MAX: usize = 512;
 /// Bytes of a body that are read.
 const BODY_BYTES_MAX: usize = 4_096;
@@ -39,10 +39,13 @@ impl Prober {
             .enable_io()
             .enable_time()
             .build()?;
-        let room = Arc::new(Semaphore::new(PROBES_MAX));
+        let [checks, calls] = [(); 2].map(|()| Arc::new(Semaphore::new(PROBES_MAX)));
         let serve = async move {
             while let Some(job) = wanted.recv().await {
-                let room = room.clone();
+                let room = match job.probe {
+                    Probe::Check { .. } => checks.clone(),
+                    Probe::Call { .. } => calls.clone(),
+                };
                 tokio::spawn(async move {
                     let work = async {
                         let _place = room.acquire().await;

@@ -10,6 +10,7 @@ use crate::disk::LaneDisk;
 use crate::dns::{self, Dns};
 use crate::files::ChunkStore;
 use crate::gateway::GatewayThread;
+use crate::globals::GlobalsHttp;
 use crate::http::{Http, HttpConfig};
 use crate::mail::{Mail, Mailbox};
 use crate::probes::Prober;
@@ -61,6 +62,7 @@ pub struct Running {
     http: Option<Http>,
     gateway: Option<GatewayThread>,
     dns: Option<Dns>,
+    globals: Option<GlobalsHttp>,
     space: Option<SpaceGuard>,
     addresses: Addresses,
     _lock: Lock,
@@ -79,6 +81,8 @@ pub struct Addresses {
     pub gateway: Option<SocketAddr>,
     /// DNS.
     pub dns: Option<SocketAddr>,
+    /// Global transactions.
+    pub dtm: Option<SocketAddr>,
 }
 
 /// Ends a node from another thread.
@@ -129,7 +133,15 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
             dns::Sockets::bind(address).map_err(|error| listen_error(address, "DNS", "dns", &error))
         })
         .transpose()?;
+    let dtm = config
+        .dtm
+        .map(|address| {
+            TcpListener::bind(address)
+                .map_err(|error| listen_error(address, "global transactions", "dtm", &error))
+        })
+        .transpose()?;
     let addresses = Addresses {
+        dtm: dtm.as_ref().and_then(|listener| listener.local_addr().ok()),
         dns: dns.as_ref().and_then(|sockets| sockets.address().ok()),
         clients: client_ports
             .first()
@@ -242,6 +254,12 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
     let dns = dns
         .map(|sockets| Dns::start(sockets, mailboxes.clone(), http_seed).map_err(machine))
         .transpose()?;
+    let globals = dtm
+        .map(|listener| {
+            let hosts = config.console_hosts.clone();
+            GlobalsHttp::start(listener, mailboxes.clone(), hosts, seeds.seed()?).map_err(machine)
+        })
+        .transpose()?;
     let http = console
         .map(|listener| {
             let address = config.address();
@@ -293,6 +311,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
         http,
         gateway,
         dns,
+        globals,
         space: Some(space),
         addresses,
         _lock: lock,
@@ -334,6 +353,7 @@ impl Running {
         self.http = None;
         self.gateway = None;
         self.dns = None;
+        self.globals = None;
         self.space = None;
         self.acceptor = None;
         for mailbox in &self.mailboxes {

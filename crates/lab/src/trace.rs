@@ -161,7 +161,7 @@ impl Trace {
             }
             Event::Probed { probe, result } => {
                 self.head(at_us, place, 16);
-                self.number(probe.number);
+                self.number(number_of(*probe));
                 self.bytes(format!("{result:?}").as_bytes());
             }
             Event::HungUp { request } => {
@@ -229,7 +229,7 @@ impl Trace {
             }
             Action::Probe { probe, target, .. } => {
                 self.head(at_us, place, 35);
-                self.number(probe.number);
+                self.number(number_of(*probe));
                 self.bytes(format!("{target:?}").as_bytes());
             }
             Action::CallReply { request, reply } => {
@@ -249,5 +249,10 @@ impl Trace {
         if self.text && !matches!(action, Action::AdminReply { .. }) {
             self.line(at_us, place, &format!("-> {action:?}"));
         }
+    }
+}
+fn number_of(probe: node::Probe) -> u64 {
+    match probe {
+        node::Probe::Check { number, .. } | node::Probe::Call { number } => number,
     }
 }

@@ -38,7 +38,10 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::PromiseTwice
         | Bug::HearStaleReports
         | Bug::LoseAgentThatCameBack
-        | Bug::SleepThroughChecks => "none",
+        | Bug::SleepThroughChecks
+        | Bug::CountUnknownAsRefusal
+        | Bug::CompensateAcknowledgedOnly
+        | Bug::TakeStaleResult => "none",
         Bug::ExpireEarly | Bug::RepeatBatch => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::ForwardTwice => "streams,partition",
@@ -94,13 +97,17 @@ fn found(bug: Bug) -> Result<String, String> {
 }
 
 /// Bugs between shards, found in `crates/shard/tests/transactions.rs`, of files, found in
-/// `crates/storage/tests/files_cluster.rs`, and of jobs, found in `crates/scheduling/src/machine/tests.rs`.
+/// `crates/storage/tests/files_cluster.rs`, of jobs, found in `crates/scheduling/src/machine/tests.rs`, and of global
+/// transactions, found in `crates/transactions/tests/global.rs`.
 const ELSEWHERE: &[Bug] = &[
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,
     Bug::CommitWithoutLease,
     Bug::TrustCorruptCopy,
+    Bug::CountUnknownAsRefusal,
+    Bug::CompensateAcknowledgedOnly,
+    Bug::TakeStaleResult,
     Bug::PromiseTwice,
     Bug::HearStaleReports,
     Bug::LoseAgentThatCameBack,

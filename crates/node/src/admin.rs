@@ -192,6 +192,9 @@ pub struct Status {
     pub cache: Option<CacheStatus>,
     /// Transactions over chapters, shard by shard; shards that have seen none are left out.
     pub transactions: Vec<TransactionsStatus>,
+    /// Global transactions of services, when the core holds them and any was ever begun.
+    #[serde(default)]
+    pub globals: Option<GlobalsStatus>,
     /// Topics on this core, when it holds their registry.
     #[serde(default)]
     pub topics: Option<TopicsStatus>,
@@ -446,6 +449,48 @@ pub struct CacheStatus {
     pub commands: u64,
     /// Connections accepted since the core started.
     pub connections: u64,
+}
+
+/// Global transactions, as this node's replica has them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GlobalsStatus {
+    /// Under way, parked ones among them.
+    pub under_way: u64,
+    /// Parked: nothing is done until a person says so.
+    pub parked: u64,
+    /// Calls of services that are wanted now.
+    pub wanted: u64,
+    /// Begun since the cluster was made.
+    pub begun: u64,
+    /// Succeeded since the cluster was made.
+    pub succeeded: u64,
+    /// Failed, and undone everywhere, since the cluster was made.
+    pub failed: u64,
+    /// Calls of services whose result was taken since the cluster was made.
+    pub called: u64,
+    /// Calls that this node has made since it started.
+    pub calls_made: u64,
+    /// Some that are under way, parked ones first; at most 100.
+    pub list: Vec<GlobalRow>,
+    /// The last that have ended; at most 50.
+    pub last: Vec<GlobalRow>,
+}
+
+/// A global transaction.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GlobalRow {
+    /// Its gid.
+    pub gid: String,
+    /// `saga`, `tcc`, `msg` or `xa`.
+    pub kind: String,
+    /// Its state.
+    pub status: String,
+    /// Why it is parked; empty when it is not.
+    pub parked: String,
+    /// For how many milliseconds it has been under way, or how long ago it ended.
+    pub since_ms: u64,
+    /// What is being done, or why it failed.
+    pub words: String,
 }
 
 /// A shard's transactions, as the replica here has them.

@@ -14,6 +14,7 @@
 
 mod checks;
 mod files;
+mod globals;
 mod jobs;
 mod services;
 mod transactions;
@@ -27,6 +28,7 @@ pub use checks::{Probe, ProbeResult, ProbeTarget};
 use crate::core::Ask;
 use crate::event::{Action, RequestId};
 use crate::front::Context;
+use ::transactions::global;
 use ::transactions::{Outcome, TxnId};
 use base::map::HashMap;
 use base::planted::{Bug, planted};
@@ -42,6 +44,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use storage::files as file_chapter;
 
 pub use files::{ChunkServer, FilesAnswer, FilesQuery};
+pub use globals::{GlobalsAnswer, GlobalsQuery};
 pub use jobs::{JobsAnswer, JobsQuery};
 
 /// A call that was not answered for this long is answered with what is known, in microseconds.
@@ -67,6 +70,15 @@ pub enum Call {
     ChangeFiles(file_chapter::Command),
     /// Asks about files.
     ReadFiles(FilesQuery),
+    /// Changes global transactions.
+    ChangeGlobals(global::Command),
+    /// Asks about global transactions.
+    ReadGlobals {
+        /// What.
+        query: GlobalsQuery,
+        /// Wait for a change of the one that is asked about.
+        after: Option<After>,
+    },
     /// Changes jobs, or what is known of agents.
     ChangeJobs(scheduling::Command),
     /// Asks about jobs and agents.
@@ -124,6 +136,15 @@ pub enum CallReply {
     FilesChanged(Result<file_chapter::Reply, file_chapter::Refusal>),
     /// Of `ReadFiles`.
     Files(Box<FilesAnswer>),
+    /// Of `ChangeGlobals`: it was applied, or refused by what is there.
+    GlobalsChanged(Result<global::Reply, global::Refusal>),
+    /// Of `ReadGlobals`.
+    Globals {
+        /// To be named in [`After::index`].
+        index: u64,
+        /// What was asked for.
+        answer: Box<GlobalsAnswer>,
+    },
     /// Of `ChangeJobs`: it was applied, or refused by what is there.
     JobsChanged(Result<scheduling::Reply, scheduling::Refusal>),
     /// Of `ReadJobs`.
@@ -172,6 +193,8 @@ enum Watched {
     Services,
     /// The service of this name.
     Service(String),
+    /// The global transaction of this gid.
+    Global(String),
     /// Any job or agent.
     Cell,
     /// The job of this name.
@@ -198,6 +221,11 @@ impl Call {
                 (files::SHARD, Some(unit))
             }
             Self::ReadFiles(_) => (files::SHARD, None),
+            Self::ChangeGlobals(command) => {
+                let unit = globals::unit(origin, command.clone());
+                (globals::SHARD, Some(unit))
+            }
+            Self::ReadGlobals { .. } => (globals::SHARD, None),
             Self::ChangeJobs(command) => {
                 let unit = jobs::unit(origin, command.clone());
                 (jobs::SHARD, Some(unit))
@@ -215,6 +243,8 @@ impl Call {
         match self {
             Self::ChangeServices(command) => services::adds(command),
             Self::ChangeFiles(command) => command.adds(),
+            Self::ChangeGlobals(command) => command.adds(),
+            Self::ReadGlobals { .. } => false,
             Self::ChangeJobs(command) => command.adds(),
             Self::ReadServices { .. } | Self::ReadFiles(_) => false,
             Self::ReadJobs { .. } | Self::Beat { .. } => false,
@@ -227,20 +257,25 @@ impl Call {
         match self {
             Self::ReadServices { query, .. } => Some(services::look(&data.services, query)),
             Self::ReadFiles(query) => Some(files::look(cx, &data.files, query)),
+            Self::ReadGlobals { query, .. } => Some(globals::look(&data.globals, query)),
             Self::ReadJobs { query, .. } => Some(jobs::look(&data.scheduling, query)),
             Self::ChangeServices(_)
             | Self::ChangeFiles(_)
             | Self::ChangeJobs(_)
             | Self::Beat { .. }
+            | Self::ChangeGlobals(_)
             | Self::Transact(_) => None,
         }
     }
 
     fn after(&self) -> Option<After> {
         match self {
-            Self::ReadServices { after, .. } | Self::ReadJobs { after, .. } => *after,
+            Self::ReadServices { after, .. }
+            | Self::ReadJobs { after, .. }
+            | Self::ReadGlobals { after, .. } => *after,
             Self::ChangeServices(_)
             | Self::ChangeFiles(_)
+            | Self::ChangeGlobals(_)
             | Self::ReadFiles(_)
             | Self::ChangeJobs(_)
             | Self::Beat { .. }
@@ -294,6 +329,7 @@ pub struct Desk {
     /// Beats that have not been sent: number, agent, generation.
     beats: Vec<(u64, AgentId, u64)>,
     checks: Checks,
+    calls_out: globals::Calls,
 }
 
 impl Desk {
@@ -312,6 +348,7 @@ impl Desk {
             woken: BTreeSet::new(),
             beats: Vec::new(),
             checks: Checks::new(me),
+            calls_out: globals::Calls::default(),
         }
     }
 
@@ -551,6 +588,19 @@ impl Desk {
         self.applied(cx, origin, CallReply::FilesChanged(reply));
     }
 
+    /// One output of the global transactions, in apply order.
+    pub fn handle_globals(&mut self, cx: &mut Context<'_>, output: global::Output) {
+        match output {
+            global::Output::Reply { origin, reply } => {
+                self.applied(cx, origin, CallReply::GlobalsChanged(reply));
+            }
+            global::Output::Changed { gid } => {
+                self.calls_out.handle_changed();
+                self.changed(&Watched::Global(gid));
+            }
+        }
+    }
+
     /// One output of jobs and agents, in apply order.
     pub fn handle_scheduling(&mut self, cx: &mut Context<'_>, output: scheduling::Output) {
         match output {
@@ -605,6 +655,7 @@ impl Desk {
                 self.look(cx, request);
             }
         }
+        self.calls_out.serve(cx);
     }
 
     /// A barrier is reached.
@@ -628,7 +679,12 @@ impl Desk {
 
     /// What a probe has seen.
     pub fn handle_probed(&mut self, cx: &mut Context<'_>, probe: Probe, result: &ProbeResult) {
-        self.checks.handle_probed(cx, probe, result);
+        match probe {
+            Probe::Check { number, epoch } => {
+                self.checks.handle_probed(cx, (number, epoch), result);
+            }
+            Probe::Call { number } => self.calls_out.handle_called(cx, number, result),
+        }
     }
 
     /// The core was not run for so long, in microseconds.
@@ -644,6 +700,11 @@ impl Desk {
     /// Probes that were run here since the core started.
     pub fn probe_count(&self) -> u64 {
         self.checks.probe_count()
+    }
+
+    /// Calls of services for global transactions that were made here since the core started.
+    pub fn called_count(&self) -> u64 {
+        self.calls_out.call_count()
     }
 
     /// The leader of a shard changed, or frames to it were lost.
@@ -700,6 +761,7 @@ impl Desk {
     /// Time passed.
     pub fn handle_tick(&mut self, cx: &mut Context<'_>) {
         self.checks.handle_tick(cx);
+        self.calls_out.handle_tick(cx);
         while let Some((until_us, request)) = self.deadlines.first().copied()
             && until_us <= cx.now.mono_us
         {

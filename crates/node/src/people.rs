@@ -2,6 +2,7 @@
 
 mod cache;
 mod files;
+mod globals;
 mod jobs;
 mod services;
 mod topics;
@@ -238,6 +239,7 @@ impl Core {
             jobs: self.jobs_status(),
             cache: self.cache_status(),
             transactions: self.transactions_status(now),
+            globals: self.globals_status(now),
             topics: self.topics_status(),
             pools: self.pool_statuses(),
             disk: self.space.own,

@@ -425,6 +425,9 @@ impl Core {
                 ShardEvent::Output(ShardOutput::Files(output)) => {
                     self.with_desk(now, |desk, cx| desk.handle_files(cx, output));
                 }
+                ShardEvent::Output(ShardOutput::Globals(output)) => {
+                    self.with_desk(now, |desk, cx| desk.handle_globals(cx, output));
+                }
                 ShardEvent::Barrier(token) => self.barrier(now, token),
                 ShardEvent::Role => self.role_changed(now, id),
                 ShardEvent::Fetch {
@@ -617,6 +620,7 @@ impl Core {
             data.cache.time_ms(),
             data.topics.time_ms(),
             data.services.time_ms(),
+            data.globals.time_ms(),
             data.scheduling.time_ms(),
         ];
         let time_ms = times.into_iter().fold(0, i64::max);

@@ -17,6 +17,7 @@ use scheduling::Scheduling;
 use storage::cache::{self, Cache};
 use storage::files::{self, Files};
 use transactions::Transactions;
+use transactions::global::{self, Globals};
 
 /// A shard's state.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Data {
     pub files: Files,
     /// Transactions under way, and who waits for them.
     pub transactions: Transactions<Work>,
+    /// Global transactions of services outside; only the tree shard's are ever used.
+    pub globals: Globals,
     /// Jobs, agents, and what runs where; only the tree shard's is ever used.
     pub scheduling: Scheduling,
     /// An empty cache in which commands of transactions are tried.
@@ -64,6 +67,7 @@ pub(crate) enum Chapter {
     Services = 5,
     Files = 6,
     Transactions = 7,
+    Globals = 8,
     Scheduling = 9,
 }
 
@@ -76,6 +80,7 @@ impl Chapter {
         Self::Services,
         Self::Files,
         Self::Transactions,
+        Self::Globals,
         Self::Scheduling,
     ];
 
@@ -105,6 +110,8 @@ pub enum DataUnit {
     Files(files::Unit),
     /// For transactions over chapters.
     Transactions(transactions::Unit<Work>),
+    /// For global transactions.
+    Globals(global::Unit),
     /// For jobs and agents.
     Scheduling(scheduling::Unit),
 }
@@ -149,6 +156,10 @@ impl DataUnit {
                 w.u8(Chapter::Transactions as u8);
                 unit.encode_into(&mut w);
             }
+            Self::Globals(unit) => {
+                w.u8(Chapter::Globals as u8);
+                unit.encode_into(&mut w);
+            }
             Self::Scheduling(unit) => {
                 w.u8(Chapter::Scheduling as u8);
                 unit.encode_into(&mut w);
@@ -170,6 +181,7 @@ impl DataUnit {
             Chapter::Services => Self::Services(services::Unit::decode(&unit)?),
             Chapter::Files => Self::Files(files::Unit::decode(&unit)?),
             Chapter::Transactions => Self::Transactions(transactions::Unit::decode(&unit)?),
+            Chapter::Globals => Self::Globals(global::Unit::decode(&unit)?),
             Chapter::Scheduling => Self::Scheduling(scheduling::Unit::decode(&unit)?),
         })
     }
@@ -194,6 +206,8 @@ pub enum ShardOutput {
     Files(files::Output),
     /// From transactions over chapters.
     Transactions(transactions::Output<Work>),
+    /// From global transactions.
+    Globals(global::Output),
     /// From jobs and agents.
     Scheduling(scheduling::Output),
 }
@@ -254,6 +268,7 @@ impl ShardMachine {
                     m.topics.time_ms(),
                     m.services.time_ms(),
                     m.files.time_ms(),
+                    m.globals.time_ms(),
                     m.scheduling.time_ms(),
                     transactions,
                 ];
@@ -276,6 +291,7 @@ impl ShardMachine {
                     + topics
                     + m.services.bytes()
                     + m.files.bytes()
+                    + m.globals.bytes()
                     + m.scheduling.bytes()
             }
         }
@@ -365,6 +381,7 @@ impl Data {
             Chapter::Services => &self.services,
             Chapter::Files => &self.files,
             Chapter::Transactions => &self.transactions,
+            Chapter::Globals => &self.globals,
             Chapter::Scheduling => &self.scheduling,
         }
     }
@@ -378,6 +395,7 @@ impl Data {
             Chapter::Services => &mut self.services,
             Chapter::Files => &mut self.files,
             Chapter::Transactions => &mut self.transactions,
+            Chapter::Globals => &mut self.globals,
             Chapter::Scheduling => &mut self.scheduling,
         }
     }
@@ -445,6 +463,11 @@ impl Data {
                 let mut outputs = Vec::new();
                 self.files.apply_unit(stamp, unit, &mut outputs);
                 out.extend(outputs.into_iter().map(ShardOutput::Files));
+            }
+            DataUnit::Globals(unit) => {
+                let mut outputs = Vec::new();
+                self.globals.apply_unit(stamp, unit, &mut outputs);
+                out.extend(outputs.into_iter().map(ShardOutput::Globals));
             }
             DataUnit::Scheduling(unit) => {
                 let mut outputs = Vec::new();

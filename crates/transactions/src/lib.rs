@@ -15,12 +15,15 @@
 //! shard's leader: it proposes what [`Output::Tell`] says to the shard named, and now and then what
 //! [`Transactions::due`] gives; all of it may come twice, late, or never.
 //!
+//! [`global`] is a machine of its own: transactions over services outside, which are called over HTTP.
+//!
 //! [`commit`] is apart from all that: the usual commit protocols among equals, for comparison.
 //!
 //! Reading order: [`unit`] (what may be asked), [`output`], [`machine`], then `locks`, `parked` and `ended`.
 
 pub mod commit;
 mod ended;
+pub mod global;
 mod locks;
 pub mod machine;
 pub mod output;

@@ -31,13 +31,21 @@ const FIRST_LOOK_US: u64 = 500_000;
 /// The same in other words is proposed this often at most.
 const WORDS_US: u64 = 60_000_000;
 
-/// Which look of which check.
+/// What a probe is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct Probe {
-    /// The check's number.
-    pub number: u64,
-    /// The epoch in which this node is to run it.
-    pub epoch: u32,
+pub enum Probe {
+    /// A look of a check.
+    Check {
+        /// The check's number.
+        number: u64,
+        /// The epoch in which this node is to run it.
+        epoch: u32,
+    },
+    /// A branch of a global transaction.
+    Call {
+        /// Which call of this core.
+        number: u64,
+    },
 }
 
 /// Whom to ask.
@@ -243,7 +251,7 @@ impl Checks {
             self.probes += 1;
             let epoch = run.epoch;
             cx.actions.push_back(Action::Probe {
-                probe: Probe { number, epoch },
+                probe: Probe::Check { number, epoch },
                 target,
                 timeout_us: run.pace.timeout_ms * 1_000,
             });
@@ -251,12 +259,16 @@ impl Checks {
     }
 
     /// What a probe has seen.
-    pub fn handle_probed(&mut self, cx: &mut Context<'_>, probe: Probe, result: &ProbeResult) {
-        let number = probe.number;
+    pub fn handle_probed(
+        &mut self,
+        cx: &mut Context<'_>,
+        (number, epoch): (u64, u32),
+        result: &ProbeResult,
+    ) {
         let Some(run) = self.runs.get_mut(&number) else {
             return;
         };
-        if run.epoch != probe.epoch || run.next_us.is_some() {
+        if run.epoch != epoch || run.next_us.is_some() {
             return;
         }
         let next_us = cx.now.mono_us + run.pace.interval_ms * 1_000;
@@ -272,7 +284,6 @@ impl Checks {
         let is_old = (run.proposed_us).is_none_or(|us| cx.now.mono_us >= us + WORDS_US);
         if check.status != status || (check.output != output && is_old) {
             run.proposed_us = Some(cx.now.mono_us);
-            let epoch = probe.epoch;
             propose(
                 cx,
                 Command::Observe {

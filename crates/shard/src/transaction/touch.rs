@@ -87,7 +87,8 @@ pub fn touches(unit: &DataUnit) -> Option<Vec<Touch>> {
         DataUnit::Registry(_)
         | DataUnit::Services(_)
         | DataUnit::Files(_)
-        | DataUnit::Scheduling(_) => {}
+        | DataUnit::Scheduling(_)
+        | DataUnit::Globals(_) => {}
         DataUnit::Transactions(unit) => {
             all.extend(unit.resources()?.into_iter().map(Touch::One));
         }

@@ -120,7 +120,7 @@ fn proxy(system: System, folder: &Path, server: u16) -> Result<(Running, u16), S
             let config = folder.join("althing.toml");
             let text = format!(
                 "data = {data:?}\ninitial_members = [\"127.0.0.1:{peers}\"]\n[listen]\nzookeeper = \"off\"\nredis = \"off\"\nkafka = \"off\"\n\
-                 peers = \"127.0.0.1:{peers}\"\nconsole = \"127.0.0.1:{console}\"\ngateway = \"127.0.0.1:{port}\"\n[gateway]\nroutes = {routes:?}\n"
+                 peers = \"127.0.0.1:{peers}\"\nconsole = \"127.0.0.1:{console}\"\ndns = \"off\"\ndtm = \"off\"\ngateway = \"127.0.0.1:{port}\"\n[gateway]\nroutes = {routes:?}\n"
             );
             fs::write(&config, text).map_err(|e| e.to_string())?;
             let mut command = on_cpu(PROXY_CPU);

@@ -126,7 +126,7 @@ impl Ensemble {
             let text = format!(
                 "data = \"{}\"\ninitial_members = [{}]\n[listen]\nzookeeper = \"127.0.0.1:{client}\"\n\
                  redis = \"off\"\nkafka = \"off\"\npeers = \"127.0.0.1:{peer}\"\n\
-                 console = \"127.0.0.1:{third}\"\n",
+                 console = \"127.0.0.1:{third}\"\ndns = \"off\"\ndtm = \"off\"\n",
                 data.display(),
                 members.join(", ")
             );

@@ -232,7 +232,7 @@ fn althing_config(data: &Path, [client, peer, console]: [u16; 3]) -> String {
     format!(
         "data = \"{}\"\ninitial_members = [\"127.0.0.1:{peer}\"]\n\
          [listen]\nkafka = \"127.0.0.1:{client}\"\nzookeeper = \"off\"\nredis = \"off\"\n\
-         peers = \"127.0.0.1:{peer}\"\nconsole = \"127.0.0.1:{console}\"\n",
+         peers = \"127.0.0.1:{peer}\"\nconsole = \"127.0.0.1:{console}\"\ndns = \"off\"\ndtm = \"off\"\n",
         data.display()
     )
 }

@@ -179,7 +179,7 @@ fn althing_config(
     format!(
         "data = \"{}\"\ninitial_members = [\"127.0.0.1:{peer}\"]\n\
          [listen]\nredis = \"127.0.0.1:{client}\"\nzookeeper = \"off\"\nkafka = \"off\"\npeers = \"127.0.0.1:{peer}\"\n\
-         console = \"127.0.0.1:{console}\"\n[cache]\ndurability = \"{}\"\n",
+         console = \"127.0.0.1:{console}\"\ndns = \"off\"\ndtm = \"off\"\n[cache]\ndurability = \"{}\"\n",
         data.display(),
         durability.name()
     )
