@@ -83,11 +83,11 @@ class Dev:
 def free_offset(nodes):
     rng = random.Random()
     while True:
-        # Below the ports that the kernel gives to outgoing connections.
-        offset = rng.randrange(3_000, 22_000)
+        # Below the ports that the kernel gives to outgoing connections, but for DTM's, which is odd: those are even.
+        offset = rng.randrange(3_000, 22_000, 2)
         try:
             for node in range(nodes):
-                for port in (2181, 6379, 7400, 7401, 9092):
+                for port in (2181, 6379, 7400, 7401, 8600, 9092, 36789):
                     with socket.socket() as sock:
                         sock.bind(("127.0.0.1", port + offset + 10 * node))
             return offset

@@ -213,7 +213,13 @@ pub fn request(
     })
 }
 
-fn exchange(address: &str, path: &str, body: Body<'_>, time: Duration) -> std::io::Result<Answer> {
+/// The same, with the plain error where no answer came.
+pub fn exchange(
+    address: &str,
+    path: &str,
+    body: Body<'_>,
+    time: Duration,
+) -> std::io::Result<Answer> {
     let (method, content) = match body {
         Body::None => ("GET", Content::None),
         Body::Post(text) => ("POST", Content::Json(text)),

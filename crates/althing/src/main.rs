@@ -5,6 +5,7 @@ mod config;
 mod dev;
 mod fs;
 mod gateway;
+mod global;
 mod http;
 mod job;
 mod lock;
@@ -96,6 +97,8 @@ enum Mode {
     Tree(tree::Options),
     /// Do several things to the cache, topics and the tree, all or none of them
     Txn(txn::Options),
+    /// Global transactions of services: list, show, retry, stop
+    Global(global::Options),
     /// Topics of Kafka's clients
     Topic(topic::TopicOptions),
     /// Consumer groups of Kafka's clients
@@ -167,6 +170,7 @@ fn main() -> ExitCode {
         Mode::Service(options) => service::run(&options),
         Mode::Tree(options) => tree::run(options),
         Mode::Txn(options) => txn::run(&options),
+        Mode::Global(options) => global::run(&options),
         Mode::Topic(options) => topic::run_topic(&options),
         Mode::Group(options) => topic::run_group(&options),
         Mode::Lock(options) => lock::run(options),

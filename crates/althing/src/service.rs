@@ -256,7 +256,7 @@ fn watch(console: &str, name: &str) -> Outcome {
 }
 
 /// What may stand in a path.
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~:".contains(&b);
     text.bytes()
         .map(|b| match is_plain(b) {

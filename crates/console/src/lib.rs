@@ -7,6 +7,7 @@ mod cache;
 mod calls;
 mod files;
 mod gateway;
+mod globals;
 mod jobs;
 mod keys;
 mod layout;
@@ -52,6 +53,8 @@ pub enum Page {
     Gateway,
     /// Transactions over chapters.
     Transactions,
+    /// Global transactions of services.
+    Globals,
     /// Files and their chunks.
     Files,
     /// Jobs and agents.
@@ -73,6 +76,7 @@ impl Page {
         Self::Topics,
         Self::Gateway,
         Self::Transactions,
+        Self::Globals,
         Self::Files,
         Self::Jobs,
     ];
@@ -97,6 +101,7 @@ impl Page {
             Self::Topics => "/topics",
             Self::Gateway => "/gateway",
             Self::Transactions => "/transactions",
+            Self::Globals => "/globals",
             Self::Files => "/files",
             Self::Jobs => "/jobs",
         }
@@ -117,6 +122,7 @@ impl Page {
             Self::Topics => "Topics",
             Self::Gateway => "Gateway",
             Self::Transactions => "Transactions",
+            Self::Globals => "Global transactions",
             Self::Files => "Files",
             Self::Jobs => "Jobs",
         }
@@ -157,6 +163,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Topics => topics::body(view),
         Page::Gateway => gateway::body(view),
         Page::Transactions => transactions::body(view),
+        Page::Globals => globals::body(view),
         Page::Files => files::body(view),
         Page::Jobs => jobs::body(view),
     };

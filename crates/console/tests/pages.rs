@@ -3,9 +3,9 @@
 use console::{Page, View, render};
 use node::Status;
 use node::admin::{
-    CacheStatus, GroupRow, InstanceRow, KeyRow, KeysPage, MemberRow, MemberStatus, PartitionRow,
-    PoolStatus, PositionRow, ServicesStatus, ShardStatus, TopicRow, TopicsPage, TopicsStatus,
-    TreePage, TreeStatus,
+    CacheStatus, GlobalRow, GlobalsStatus, GroupRow, InstanceRow, KeyRow, KeysPage, MemberRow,
+    MemberStatus, PartitionRow, PoolStatus, PositionRow, ServicesStatus, ShardStatus, TopicRow,
+    TopicsPage, TopicsStatus, TreePage, TreeStatus,
 };
 use traffic::calls::{Book, Key, Outcome, Side, Table};
 
@@ -61,6 +61,17 @@ fn status(text: &str) -> Status {
             keys: 7_654_321,
             databases: vec![(0, 7_654_000, 1), (3, 321, 0)],
             ..CacheStatus::default()
+        }),
+        globals: Some(GlobalsStatus {
+            parked: 1,
+            list: vec![GlobalRow {
+                gid: text.into(),
+                kind: "saga".into(),
+                status: "aborting".into(),
+                parked: format!("was called 31 times{text}"),
+                ..GlobalRow::default()
+            }],
+            ..GlobalsStatus::default()
         }),
         topics: Some(TopicsStatus {
             topics: 12,
@@ -237,6 +248,14 @@ fn each_page_shows_what_it_is_for() {
         (
             Page::Services,
             vec!["4,321", "web-1", "critical", "1 min 1 s", "the first 1 of"],
+        ),
+        (
+            Page::Globals,
+            vec![
+                "was called 31 times",
+                "aborting",
+                "althing global retry GID",
+            ],
         ),
         (
             Page::Calls,

@@ -10,7 +10,7 @@ use crate::http::{host_allowed, refuse};
 use crate::log;
 use crate::mail::{self, Mailbox};
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, OriginalUri, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -153,13 +153,10 @@ async fn version() -> Response {
     Json(json!({ "version": env!("CARGO_PKG_VERSION") })).into_response()
 }
 
-async fn absent(OriginalUri(uri): OriginalUri) -> Response {
-    let path = uri.path();
+async fn absent() -> Response {
     message(
         StatusCode::NOT_IMPLEMENTED,
-        format!(
-            "{path} is not there: sagas, TCC, messages and XA are, without workflows, topics, keys and values, JSON-RPC and gRPC"
-        ),
+        "this path is not there: sagas, TCC, messages and XA are, without workflows, topics, keys and values, JSON-RPC and gRPC",
     )
 }
 

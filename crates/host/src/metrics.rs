@@ -174,6 +174,7 @@ pub fn render(
     shards(&mut out, statuses);
     trees(&mut out, statuses);
     files(&mut out, statuses);
+    globals(&mut out, statuses);
     caches(&mut out, statuses);
     topics(&mut out, statuses);
     if let Some(gateway) = gateway {
@@ -209,6 +210,53 @@ fn shards(out: &mut Page, statuses: &[Status]) {
         for shard in statuses.iter().flat_map(|status| &status.shards) {
             out.line(&name, &[("shard", &shard.name)], field(shard));
         }
+    }
+}
+
+fn globals(out: &mut Page, statuses: &[Status]) {
+    let Some(globals) = statuses.iter().find_map(|s| s.globals.as_ref()) else {
+        return;
+    };
+    for (name, help, value) in [
+        (
+            "under_way",
+            "Global transactions under way.",
+            globals.under_way,
+        ),
+        (
+            "parked",
+            "Global transactions that wait for a person.",
+            globals.parked,
+        ),
+        (
+            "calls_wanted",
+            "Calls of services that are wanted now.",
+            globals.wanted,
+        ),
+    ] {
+        out.gauge(&format!("althing_globals_{name}"), help, value);
+    }
+    for (name, help, value) in [
+        ("begun", "Global transactions begun.", globals.begun),
+        (
+            "succeeded",
+            "Global transactions that succeeded.",
+            globals.succeeded,
+        ),
+        (
+            "failed",
+            "Global transactions that failed and were undone.",
+            globals.failed,
+        ),
+        (
+            "calls",
+            "Calls of services for them that this node has made.",
+            globals.calls_made,
+        ),
+    ] {
+        let name = format!("althing_globals_{name}_total");
+        out.family(&name, "counter", help);
+        out.line(&name, &[], value);
     }
 }
 
@@ -680,6 +728,11 @@ mod tests {
                 lags: vec![("readers".into(), "logs".into(), 4)],
                 ..Default::default()
             }),
+            globals: Some(node::admin::GlobalsStatus {
+                parked: 2,
+                begun: 5,
+                ..Default::default()
+            }),
             ..Status::default()
         };
         let gateway = GatewayReport {
@@ -697,6 +750,8 @@ mod tests {
         assert!(text.contains("_seconds_bucket{route=\"shop\",le=\"0.000002\"} 3\n"));
         assert!(text.contains("althing_partition_end{topic=\"logs\",partition=\"1\"} 9\n"));
         assert!(text.contains("althing_group_lag{group=\"readers\",topic=\"logs\"} 4\n"));
+        assert!(text.contains("althing_globals_parked 2\n"));
+        assert!(text.contains("althing_globals_begun_total 5\n"));
         assert!(text.contains("althing_reads_total 3\n"));
         assert!(text.contains("node=\"a\\\"b\""));
         assert!(text.contains("althing_shard_leader{shard=\"tree\"} 1\n"));

@@ -7,7 +7,8 @@ use coordination::services::{
     Answer, CheckKind, CheckSpec, Command, Found, Instance, Pace, Query, Refusal, Reply, Status,
 };
 use house::House;
-use node::{After, Call, CallReply};
+use node::{After, Call, CallReply, GlobalsAnswer, GlobalsQuery};
+use transactions::global;
 
 fn instance(house: &House, m: usize, id: &str, port: u16) -> Instance {
     Instance {
@@ -383,4 +384,68 @@ fn instance_that_is_critical_for_too_long_is_removed() {
         pass(&mut house, 0),
         CallReply::ServicesChanged(Err(Refusal::UnknownCheck(_)))
     ));
+}
+
+fn saga(steps: usize) -> Call {
+    let step = |at: usize| global::Step {
+        action: format!("http://10.0.0.9/{at}"),
+        ..global::Step::default()
+    };
+    Call::ChangeGlobals(global::Command::Submit(global::NewGlobal {
+        gid: "g".into(),
+        kind: global::Kind::Saga,
+        options: global::Options::default(),
+        custom_data: String::new(),
+        before: Vec::new(),
+        delay_ms: 0,
+        query_prepared: String::new(),
+        steps: (0..steps).map(step).collect(),
+    }))
+}
+
+fn global_of(reply: CallReply) -> (u64, global::Global) {
+    match reply {
+        CallReply::Globals { index, answer } => match *answer {
+            GlobalsAnswer::One(Some(global)) => (index, global),
+            other => panic!("it is not there: {other:?}"),
+        },
+        other => panic!("no transaction: {other:?}"),
+    }
+}
+
+fn the_global(after: Option<After>) -> Call {
+    let query = GlobalsQuery::One { gid: "g".into() };
+    Call::ReadGlobals { query, after }
+}
+
+#[test]
+fn global_transaction_whose_leader_dies_with_a_call_under_way_is_driven_by_the_next() {
+    let mut house = House::serving(3, 1);
+    let first = leader(&mut house);
+    let (m, other) = ((first + 1) % 3, (first + 2) % 3);
+    house.keeps_calls = true;
+    let done = CallReply::GlobalsChanged(Ok(global::Reply::Done));
+    for _ in 0..2 {
+        assert_eq!(house.called(m, saga(3)), done, "asked again, too");
+    }
+    house.run(500);
+    assert_eq!(house.machines[first].probed, 1, "one call is under way");
+    let (index, global) = global_of(house.called(other, the_global(None)));
+    assert_eq!(global.status, global::Status::Submitted);
+    let wait_us = 25_000_000;
+    let waiting = house.call(m, the_global(Some(After { index, wait_us })));
+    house.kill(first);
+    house.keeps_calls = false;
+    house.run(5_000);
+    let told = house
+        .answer(m, waiting)
+        .expect("who waits hears of the change");
+    assert!(global_of(told).0 > index);
+    let (_, global) = global_of(house.called(other, the_global(None)));
+    assert_eq!(global.status, global::Status::Succeeded);
+    let calls: u32 = house.machines.iter().map(|m| m.probed).sum();
+    assert_eq!(
+        calls, 4,
+        "the call that was lost was made again, the others once"
+    );
 }

@@ -98,6 +98,12 @@ const STAGES: &[Stage] = &[
         run: clients_files,
     },
     Stage {
+        name: "clients-global",
+        budget_s: 120,
+        waits: true,
+        run: clients_global,
+    },
+    Stage {
         name: "clients-java",
         budget_s: 120,
         waits: true,
@@ -482,6 +488,22 @@ fn clients_files(plan: &Plan) -> Result<Tests, String> {
     }
     let files = ["tests/python/test_files.py"];
     pytest("clients-files", &files, plan.limit(900, 900), &[])
+}
+
+/// Postgres is Debian's; without it one service has SQLite, too, and XA is skipped.
+fn clients_global(plan: &Plan) -> Result<Tests, String> {
+    let installed = python().and_then(|_| python_with("requirements-global"));
+    if let Err(why) = installed {
+        println!("!!! SKIPPED: clients-global: DTM's client cannot be installed: {why}");
+        return Ok(single("clients-global", Verdict::Skipped));
+    }
+    let has_server =
+        std::fs::read_dir("/usr/lib/postgresql").is_ok_and(|mut all| all.next().is_some());
+    if !has_server && !process::present("initdb", "--version") {
+        println!("!!! Postgres is not installed (Debian: postgresql): XA is skipped");
+    }
+    let files = ["tests/python/test_global.py"];
+    pytest("clients-global", &files, plan.limit(600, 600), &[])
 }
 
 fn faults(plan: &Plan) -> Result<Tests, String> {

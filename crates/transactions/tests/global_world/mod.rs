@@ -146,13 +146,12 @@ pub struct World {
 
 fn query<'a>(url: &'a str, name: &str) -> &'a str {
     let pairs = url
-        .split(['?', '&'])
+        .rsplit(['?', '&'])
         .filter_map(|pair| pair.split_once('='));
-    pairs
+    let mut values = pairs
         .filter(|(key, _)| *key == name)
-        .map(|(_, value)| value)
-        .last()
-        .unwrap_or_default()
+        .map(|(_, value)| value);
+    values.next().unwrap_or_default()
 }
 
 impl World {
@@ -250,10 +249,10 @@ impl World {
                     self.commit(command);
                 }
             }
-            Event::Commit(command) => self
-                .apply(command)
-                .map(drop)
-                .or_else(|_| Ok::<_, String>(()))?,
+            Event::Commit(command) => {
+                // What is refused has come too late, as it may.
+                let _ = self.apply(command);
+            }
             Event::Begin(number) => self.begin(number)?,
             Event::Initiate { transfer, step } => self.initiate(transfer, step)?,
         }
