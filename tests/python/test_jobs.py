@@ -43,7 +43,8 @@ def patient(tmp_path):
 def althing(cluster, *args, only=None, timeout=90):
     servers = [s for s in cluster.servers if s.running] if only is None else [cluster.servers[only]]
     consoles = ",".join(s.console_address for s in servers)
-    return subprocess.run([BIN, *args, "--console", consoles], capture_output=True, timeout=timeout, text=True)
+    command = [BIN, args[0], "--console", consoles, *args[1:]]
+    return subprocess.run(command, capture_output=True, timeout=timeout, text=True)
 
 
 def ok(done):
@@ -291,3 +292,30 @@ def test_what_cannot_be_placed_says_why_and_what_cannot_be_started_too(one, tmp_
     code, page = one[0].http("/jobs")
     assert code == 200 and "picky" in page and "fullness" in page
     ok(althing(one, "job", "stop", "picky", "--wait"))
+
+
+def test_machine_that_is_no_node_runs_tasks_and_leaves_in_order(one, tmp_path):
+    command = [BIN, "agent", "--join", one[0].console_address, "--zone", "far", "--attribute", "disk=slow"]
+    command += ["--data", str(tmp_path / "agent")]
+    with open(tmp_path / "out", "wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as agent:
+        agents_up(one, 2)
+        script = f"echo from afar; echo $$ > {tmp_path}/pids; sleep 1000"
+        text = f"""
+            name = "far"
+            [[tasks]]
+            command = ["sh", "-c", {json.dumps(script)}]
+            constraints = ["zone = far", "disk = slow"]
+        """
+        ok(run(one, tmp_path, text))
+        all_run(one, "far", 1)
+        eventually(lambda: ok(althing(one, "job", "logs", "far")) == "from afar\n", 60)
+        (pid,) = pids(tmp_path / "pids")
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert second.returncode == 1 and "another agent" in second.stderr
+        agent.terminate()
+        assert agent.wait(60) == 0
+    assert not alive(pid)
+    agents = json.loads(ok(althing(one, "agents", "--json")))
+    assert len(agents) == 1, "it has left"
+    assert "not zone = far" in ok(althing(one, "job", "status", "far"))
+    ok(althing(one, "job", "stop", "far", "--wait"))

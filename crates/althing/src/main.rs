@@ -1,5 +1,6 @@
 //! `althing`: flags, configuration, wiring. Each mode is a function of a module.
 
+mod agent;
 mod cluster;
 mod config;
 mod dev;
@@ -110,6 +111,8 @@ enum Mode {
     Fs(fs::Options),
     /// Jobs: run, show, follow, stop
     Job(job::Options),
+    /// Run jobs' tasks on this machine, without being a node
+    Agent(agent::Options),
     /// The agents that run jobs' tasks, and what they have left
     Agents(job::AgentOptions),
     /// The supervisor of a task; agents start it
@@ -176,6 +179,7 @@ fn main() -> ExitCode {
         Mode::Lock(options) => lock::run(options),
         Mode::Fs(options) => fs::run(&options),
         Mode::Job(options) => job::run(&options),
+        Mode::Agent(options) => agent::run(&options),
         Mode::Agents(options) => job::agents(&options),
         Mode::Supervise { directory } => host::supervise(&directory).map_err(failed),
         Mode::Lab(LabMode::Cluster(args)) => return lab::cluster(&args),

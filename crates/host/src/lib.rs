@@ -36,6 +36,7 @@ mod space;
 mod transactions;
 
 pub use agent::supervisor::run as supervise;
+pub use agent::{Agent, AgentConfig};
 pub use config::{AgentPlan, HostConfig};
 pub use error::HostError;
 pub use files::FilesConfig;

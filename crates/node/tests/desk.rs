@@ -2,6 +2,8 @@
 
 #[allow(dead_code)] // The house serves several tests; each uses its part.
 mod house;
+#[path = "desk/jobs.rs"]
+mod jobs;
 
 use coordination::services::{
     Answer, CheckKind, CheckSpec, Command, Found, Instance, Pace, Query, Refusal, Reply, Status,

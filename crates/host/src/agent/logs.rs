@@ -1,14 +1,17 @@
 //! What tasks have written: files `log.N` that begin with byte N of all that a task ever wrote.
 
-use crate::http::{App, refuse};
+use crate::http::{host_allowed, refuse};
+use crate::log;
 use axum::Router;
-use axum::extract::{Path as Named, Query};
+use axum::extract::{Path as Named, Query, Request};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 /// Most of a log that is given out at a time, bytes.
@@ -71,12 +74,33 @@ struct From {
 }
 
 /// Gives out the logs below an agent's directory.
-pub fn routes(directory: PathBuf) -> Router<App> {
+pub fn routes<S: Clone + Send + Sync + 'static>(directory: PathBuf) -> Router<S> {
     let serve = move |Named(instance): Named<u64>, Query(from): Query<From>| {
         let task = directory.join("tasks").join(instance.to_string());
         async move { show(&task, from.offset) }
     };
     Router::new().route("/v1/agent/logs/{instance}", get(serve))
+}
+
+/// Gives them out where there is no console; under an IP address or `localhost` only (see `http`).
+pub async fn serve(listener: TcpListener, directory: PathBuf) {
+    let guard = |request: Request, next: Next| async move {
+        match host_allowed(request.headers(), request.uri(), &[]) {
+            true => next.run(request).await,
+            false => refuse(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this host name is not known here: use the IP address",
+            ),
+        }
+    };
+    let router = routes::<()>(directory).layer(from_fn(guard));
+    let served = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => axum::serve(listener, router).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        log::error(format!("logs are not given out any more: {error}"));
+    }
 }
 
 fn show(task: &Path, offset: u64) -> Response {

@@ -26,7 +26,8 @@ use scheduling::model::AgentSpec;
 use scheduling::{AgentId, Resources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -84,7 +85,34 @@ impl Agent {
     /// # Errors
     /// When its directory cannot be used, or no thread be started.
     pub fn start(config: AgentConfig, seed: u64) -> io::Result<Self> {
+        Self::start_with(config, None, seed)
+    }
+
+    /// Starts one that is part of no node, and gives out its logs on `listener`.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub fn start_alone(config: AgentConfig, listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let mut seed = [0; 8];
+        fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+        Self::start_with(config, Some(listener), u64::from_ne_bytes(seed))
+    }
+
+    fn start_with(
+        config: AgentConfig,
+        listener: Option<TcpListener>,
+        seed: u64,
+    ) -> io::Result<Self> {
         fs::create_dir_all(config.directory.join("tasks"))?;
+        // Until the process ends: two agents would stop each other's tasks.
+        let lock = fs::File::create(config.directory.join("lock"))?;
+        lock.try_lock().map_err(|_| {
+            io::Error::other(format!(
+                "{} is another agent's that runs",
+                config.directory.display()
+            ))
+        })?;
         let id = identity(&config.directory, seed)?;
         let tasks = Tasks::find(&config.directory, config.log_bytes_max)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -92,6 +120,7 @@ impl Agent {
             .enable_time()
             .build()?;
         let (stop, stopped) = oneshot::channel();
+        let directory = config.directory.clone();
         let running = Running {
             id,
             cell: Cell::new(config.consoles.clone()),
@@ -107,6 +136,7 @@ impl Agent {
                 enforces: supervisor::ENFORCES.into(),
                 lease_ms: lease_ms(&config),
             },
+            _lock: lock,
             beat_time: Duration::from_millis(u64::from(config.beat_ms.max(1))),
             state: Arc::new(Mutex::new(State {
                 tasks,
@@ -119,6 +149,9 @@ impl Agent {
             .spawn(move || {
                 runtime.block_on(async {
                     let running = Arc::new(running);
+                    if let Some(listener) = listener {
+                        tokio::spawn(logs::serve(listener, directory));
+                    }
                     for part in [Part::Beats, Part::Work, Part::Reports] {
                         tokio::spawn(running.clone().run(part));
                     }
@@ -201,6 +234,7 @@ struct Running {
     lease: Lease,
     spec: AgentSpec,
     beat_time: Duration,
+    _lock: fs::File,
     state: Arc<Mutex<State>>,
 }
 
@@ -320,7 +354,7 @@ impl Running {
 
     /// Ends all tasks, says so, and leaves.
     async fn end(&self) {
-        self.state().tasks.want(Vec::new());
+        self.state().tasks.close();
         let deadline = self.lease.now_ms() + STOP_TIME.as_millis() as u64;
         while self.lease.now_ms() < deadline {
             self.state().tasks.look();

@@ -57,6 +57,8 @@ pub struct Tasks {
     agent: AgentId,
     all: BTreeMap<InstanceId, Local>,
     memory_at: Instant,
+    /// True once the agent ends: nothing is started or said any more.
+    is_closed: bool,
 }
 
 impl Tasks {
@@ -72,6 +74,7 @@ impl Tasks {
             log_bytes_max,
             all: BTreeMap::new(),
             memory_at: Instant::now(),
+            is_closed: false,
         };
         let mut ended = BTreeSet::new();
         for entry in fs::read_dir(directory.join("tasks"))? {
@@ -125,6 +128,9 @@ impl Tasks {
 
     /// What the cell wants here; whatever else there is has to end.
     pub fn want(&mut self, work: Vec<Work>) {
+        if self.is_closed {
+            return;
+        }
         let wanted: BTreeSet<InstanceId> = work.iter().map(|work| work.instance).collect();
         // Of what it names no more the cell knows the end.
         (self.all).retain(|id, local| local.end.is_none() || wanted.contains(id));
@@ -211,6 +217,9 @@ impl Tasks {
 
     /// What the cell is still to be told.
     pub fn unsaid(&self) -> Vec<Seen> {
+        if self.is_closed {
+            return Vec::new();
+        }
         let unsaid = self
             .all
             .iter()
@@ -230,6 +239,12 @@ impl Tasks {
                 local.said = Some(seen.end.clone());
             }
         }
+    }
+
+    /// Tells all of them to end, and does nothing more that the cell wants.
+    pub fn close(&mut self) {
+        self.want(Vec::new());
+        self.is_closed = true;
     }
 
     /// Ends all of them at once.
