@@ -205,7 +205,11 @@ mod tests {
     fn pool(method: Method) -> Arc<Pool> {
         let plan = Plan {
             method,
-            rules: Rules::default(),
+            rules: Rules {
+                eject_us: 3_600_000_000,
+                eject_us_max: 3_600_000_000,
+                ..Rules::default()
+            },
             budget: 0.2,
         };
         Arc::new(Pool::new(plan))

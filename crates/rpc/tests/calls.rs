@@ -62,13 +62,14 @@ async fn instances_that_are_gone_or_break_off_cost_no_idempotent_call() {
     let live = Provider::start().await;
     let breaking = Provider::breaking().await;
     let gone = Provider::gone().await;
-    let (node, agent, mut greeter) = client(builder(), &[&live, &breaking, &gone]).await;
+    // Only one of three is left out at a time, so the other may fail in every call.
+    let rich = builder().budget(1.0);
+    let (node, agent, mut greeter) = client(rich, &[&live, &breaking, &gone]).await;
     for i in 0..50 {
         let reply = greeter.greet(name()).await;
         assert!(reply.is_ok(), "call {i}: {reply:?}");
     }
     assert_eq!(live.calls(), 50);
-    // Each was left out after five failures; at most half of three, one, at a time.
     assert!(breaking.calls() >= 1, "{}", breaking.calls());
     agent.report().await.unwrap();
     let rows = node.rows();
@@ -139,7 +140,9 @@ async fn what_the_instance_answers_is_not_repeated_and_is_no_reason_to_leave_it_
 #[tokio::test]
 async fn attempts_share_one_deadline_and_one_id() {
     let (hanging, live) = (Provider::hanging().await, Provider::start().await);
-    let patient = builder().attempt_time(Duration::from_millis(300));
+    let patient = builder()
+        .attempt_time(Duration::from_secs(1))
+        .attempts_max(10);
     let (_node, _agent, mut greeter) = client(patient, &[&hanging, &live]).await;
     for _ in 0..2 {
         let mut request = Request::new(name());
@@ -156,7 +159,7 @@ async fn attempts_share_one_deadline_and_one_id() {
         (first.caller.as_str(), again.caller.as_str()),
         ("test", "test")
     );
-    assert!(first.left <= Duration::from_millis(300), "{first:?}");
+    assert!(first.left <= Duration::from_secs(1), "{first:?}");
     let ids: BTreeSet<String> = second.into_iter().map(|seen| seen.id).collect();
     assert_eq!(ids.len(), 2, "each call has its own");
 }
@@ -175,7 +178,7 @@ async fn deadline_ends_a_call_that_nobody_answers() {
         (Code::DeadlineExceeded, Fate::Unknown),
         "{late:?}"
     );
-    assert_eq!(hanging.seen().len(), 1);
+    assert!(hanging.seen().len() <= 1, "it is not tried again");
 }
 
 #[tokio::test]
