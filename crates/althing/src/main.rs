@@ -10,6 +10,7 @@ mod global;
 mod http;
 mod job;
 mod lock;
+mod mapreduce;
 mod redis;
 mod service;
 mod signals;
@@ -107,6 +108,9 @@ enum Mode {
     /// Hold a lock on the tree, on the cache or on a table, and run a command under it
     #[command(after_help = lock::EXIT_CODES)]
     Lock(lock::Options),
+    /// Any commands as mapper and reducer over lines, on several workers
+    #[command(name = "mapreduce")]
+    MapReduce(mapreduce::Options),
     /// Put, get and look at files
     Fs(fs::Options),
     /// Jobs: run, show, follow, stop
@@ -177,6 +181,7 @@ fn main() -> ExitCode {
         Mode::Topic(options) => topic::run_topic(&options),
         Mode::Group(options) => topic::run_group(&options),
         Mode::Lock(options) => lock::run(options),
+        Mode::MapReduce(options) => mapreduce::run(&options),
         Mode::Fs(options) => fs::run(&options),
         Mode::Job(options) => job::run(&options),
         Mode::Agent(options) => agent::run(&options),

@@ -92,6 +92,12 @@ const STAGES: &[Stage] = &[
         run: rpc,
     },
     Stage {
+        name: "computing",
+        budget_s: 90,
+        waits: true,
+        run: computing,
+    },
+    Stage {
         name: "clients-files",
         budget_s: 180,
         waits: true,
@@ -456,6 +462,11 @@ fn clients_locks(plan: &Plan) -> Result<Tests, String> {
 fn gateway(plan: &Plan) -> Result<Tests, String> {
     let files = ["tests/python/test_gateway.py"];
     pytest("gateway", &files, plan.limit(600, 600), &[])
+}
+
+fn computing(plan: &Plan) -> Result<Tests, String> {
+    let files = ["tests/python/test_mapreduce.py"];
+    pytest("computing", &files, plan.limit(600, 600), &[])
 }
 
 fn clients_kafka(plan: &Plan) -> Result<Tests, String> {
