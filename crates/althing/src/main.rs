@@ -11,6 +11,8 @@ mod http;
 mod job;
 mod lock;
 mod mapreduce;
+mod patterns;
+mod pipeline;
 mod redis;
 mod service;
 mod signals;
@@ -111,6 +113,10 @@ enum Mode {
     /// Any commands as mapper and reducer over lines, on several workers
     #[command(name = "mapreduce")]
     MapReduce(mapreduce::Options),
+    /// Run stages from a file at the same time
+    Pipeline(pipeline::Options),
+    /// Divide one job in different ways, and compare
+    Patterns(patterns::Options),
     /// Put, get and look at files
     Fs(fs::Options),
     /// Jobs: run, show, follow, stop
@@ -182,6 +188,8 @@ fn main() -> ExitCode {
         Mode::Group(options) => topic::run_group(&options),
         Mode::Lock(options) => lock::run(options),
         Mode::MapReduce(options) => mapreduce::run(&options),
+        Mode::Pipeline(options) => pipeline::run(&options),
+        Mode::Patterns(options) => patterns::run(&options),
         Mode::Fs(options) => fs::run(&options),
         Mode::Job(options) => job::run(&options),
         Mode::Agent(options) => agent::run(&options),

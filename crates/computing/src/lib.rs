@@ -4,5 +4,9 @@
 //! what it is told.
 //!
 //! * [`mapreduce`]: what a coordinator and its workers decide, sort and merge.
+//! * [`pipeline`]: what stages do with items, and what their overlapping is worth.
+//! * [`patterns`]: ways to divide one job.
 
 pub mod mapreduce;
+pub mod patterns;
+pub mod pipeline;

@@ -465,7 +465,10 @@ fn gateway(plan: &Plan) -> Result<Tests, String> {
 }
 
 fn computing(plan: &Plan) -> Result<Tests, String> {
-    let files = ["tests/python/test_mapreduce.py"];
+    let files = [
+        "tests/python/test_mapreduce.py",
+        "tests/python/test_pipeline.py",
+    ];
     pytest("computing", &files, plan.limit(600, 600), &[])
 }
 
