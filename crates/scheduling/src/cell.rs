@@ -177,18 +177,24 @@ impl Cell {
         }
         let mut changed = 0;
         for at in 0..cell.nodes.len() {
-            if self.versions[at] != cell.versions[at] {
-                let (mine, new) = (&mut self.nodes[at], &cell.nodes[at]);
-                mine.healthy = new.healthy;
-                mine.total = new.total;
-                mine.used = new.used;
-                mine.running.clone_from(&new.running);
-                self.versions[at] = cell.versions[at];
-                changed += 1;
+            if self.versions[at] == cell.versions[at] {
+                continue;
             }
-        }
-        if changed > 0 {
-            self.spread.clone_from(&cell.spread);
+            let new = &cell.nodes[at];
+            let mut running = std::mem::take(&mut self.nodes[at].running);
+            for task in &running {
+                self.count(task.job, at, false);
+            }
+            for task in &new.running {
+                self.count(task.job, at, true);
+            }
+            running.clone_from(&new.running);
+            let mine = &mut self.nodes[at];
+            mine.healthy = new.healthy;
+            mine.used = new.used;
+            mine.running = running;
+            self.versions[at] = cell.versions[at];
+            changed += 1;
         }
         changed
     }

@@ -23,6 +23,8 @@ pub struct Master {
     offers_made: u64,
     /// How long an offer stands.
     offer_ms: u64,
+    /// Where in the cell the last round of offers ended.
+    next: usize,
     /// What is on offer of each node that something is on offer of.
     held: BTreeMap<usize, Resources>,
     /// Who runs an instance.
@@ -84,6 +86,7 @@ impl Master {
             offers: BTreeMap::new(),
             offers_made: 0,
             offer_ms,
+            next: 0,
             held: BTreeMap::new(),
             owners: BTreeMap::new(),
         }
@@ -121,11 +124,18 @@ impl Master {
         self.shares.used(framework)
     }
 
-    /// Offers all that is free and not on offer, node by node, each to whose turn it is.
-    pub fn poll_offers(&mut self, now_ms: u64) -> Vec<Offer> {
+    /// Offers what is free and not on offer, node by node, each to whose turn it is: at most so many offers, from
+    /// where the last round ended.
+    pub fn poll_offers(&mut self, now_ms: u64, offers_max: usize) -> Vec<Offer> {
         self.handle_time(now_ms);
         let mut made = Vec::new();
-        for at in 0..self.cell.nodes().len() {
+        let nodes = self.cell.nodes().len();
+        for _ in 0..nodes {
+            if made.len() >= offers_max {
+                break;
+            }
+            let at = self.next % nodes;
+            self.next = at + 1;
             let node = &self.cell.nodes()[at];
             let held = self.held.get(&at).copied().unwrap_or_default();
             let resources = node.free().saturating_sub(held);
@@ -294,7 +304,7 @@ mod tests {
         let mut tasks = [0, 0];
         let mut idle = 0;
         for instance in 0.. {
-            let offers = master.poll_offers(0);
+            let offers = master.poll_offers(0, 100);
             let Some(offer) = offers.first().filter(|_| idle < 2) else {
                 break;
             };
@@ -323,20 +333,20 @@ mod tests {
     #[test]
     fn offers_alternate_and_hold_what_they_offer() {
         let mut master = master(4, 10, 10);
-        let offers = master.poll_offers(0);
+        let offers = master.poll_offers(0, 100);
         let to: Vec<u64> = offers.iter().map(|offer| offer.framework).collect();
         assert_eq!(to, [1, 2, 1, 2]);
-        assert!(master.poll_offers(1).is_empty());
+        assert!(master.poll_offers(1, 100).is_empty());
     }
 
     #[test]
     fn an_offer_not_answered_in_time_is_withdrawn_and_made_to_others() {
         let mut master = master(1, 10, 10);
-        let first = master.poll_offers(0)[0];
+        let first = master.poll_offers(0, 100)[0];
         assert_eq!(first.framework, 1);
         master.set_wants(1, false);
-        assert!(master.poll_offers(999).is_empty());
-        let again = master.poll_offers(1000);
+        assert!(master.poll_offers(999, 100).is_empty());
+        let again = master.poll_offers(1000, 100);
         assert_eq!(again[0].framework, 2);
         assert_eq!(master.accept(1000, 1, first.id, &[]), Err(Refused::NoOffer));
         // Nor may another framework answer it.
@@ -347,27 +357,38 @@ mod tests {
     }
 
     #[test]
+    fn a_round_of_offers_goes_on_where_the_last_one_ended() {
+        let mut master = master(5, 10, 10);
+        let mut nodes = Vec::new();
+        for round in 0..3 {
+            let offers = master.poll_offers(round * 1000, 2);
+            nodes.extend(offers.iter().map(|offer| offer.node));
+        }
+        assert_eq!(nodes, [1, 2, 3, 4, 5, 1]);
+    }
+
+    #[test]
     fn a_filter_keeps_a_nodes_offers_away_until_it_is_over() {
         let mut master = master(1, 10, 10);
         master.set_wants(2, false);
-        let offer = master.poll_offers(0)[0];
+        let offer = master.poll_offers(0, 100)[0];
         master.decline(0, 1, offer.id, 300).unwrap();
-        assert!(master.poll_offers(299).is_empty());
-        let offer = master.poll_offers(300)[0];
+        assert!(master.poll_offers(299, 100).is_empty());
+        let offer = master.poll_offers(300, 100)[0];
         master.decline(300, 1, offer.id, 300).unwrap();
         master.set_wants(1, false);
         master.set_wants(1, true);
-        assert_eq!(master.poll_offers(301).len(), 1);
+        assert_eq!(master.poll_offers(301, 100).len(), 1);
     }
 
     #[test]
     fn what_is_accepted_is_held_and_the_rest_is_free() {
         let mut master = master(1, 10, 10);
-        let offer = master.poll_offers(0)[0];
+        let offer = master.poll_offers(0, 100)[0];
         let some = Resources::new(4, 1, 0);
         master.accept(0, 1, offer.id, &[task(1, some)]).unwrap();
         assert_eq!(master.held_by(1), some);
-        let rest = master.poll_offers(0)[0];
+        let rest = master.poll_offers(0, 100)[0];
         assert_eq!(
             (rest.framework, rest.resources),
             (2, Resources::new(6, 9, 0))

@@ -20,6 +20,8 @@ use trace::Job;
 pub const NODE: Resources = Resources::new(16_000, 64 << 30, 0);
 /// Tasks that found no room are tried again after so long.
 const RETRY_MS: u64 = 1000;
+/// Offers that a framework is made at once: it sees so many nodes of the cell.
+const OFFERS_MAX: usize = 256;
 /// A framework that got no offer asks again after so long.
 const NO_OFFER_MS: u64 = 100;
 
@@ -364,7 +366,7 @@ impl Simulation<'_> {
             let other_waits = self.schedulers[1 - which].deciding.is_none()
                 && !self.schedulers[1 - which].queue.is_empty();
             self.master.set_wants(other, other_waits);
-            let made = self.master.poll_offers(self.now_ms);
+            let made = self.master.poll_offers(self.now_ms, OFFERS_MAX);
             let (mine, theirs): (Vec<Offer>, Vec<Offer>) =
                 made.into_iter().partition(|o| o.framework == which as u64);
             for offer in theirs {
