@@ -12,6 +12,18 @@ pub enum Family {
     Commit,
     /// Who is dead?
     FailureDetection,
+    /// Copies of one thing, and what an acknowledgement is worth.
+    Replication,
+    /// Which side of a network that fell apart goes on?
+    SplitBrain,
+    /// One order of values, for all.
+    Consensus,
+    /// A rumour shall reach everybody.
+    Gossip,
+    /// How far are clocks apart?
+    Clocks,
+    /// Which node has a key?
+    Placement,
 }
 
 impl Family {
@@ -21,6 +33,12 @@ impl Family {
         Self::Election,
         Self::Commit,
         Self::FailureDetection,
+        Self::Replication,
+        Self::SplitBrain,
+        Self::Consensus,
+        Self::Gossip,
+        Self::Clocks,
+        Self::Placement,
     ];
 
     /// Its name for people.
@@ -30,6 +48,12 @@ impl Family {
             Self::Election => "election",
             Self::Commit => "commit",
             Self::FailureDetection => "failure detection",
+            Self::Replication => "replication",
+            Self::SplitBrain => "split brain",
+            Self::Consensus => "consensus",
+            Self::Gossip => "gossip",
+            Self::Clocks => "clocks",
+            Self::Placement => "placement",
         }
     }
 }
@@ -62,11 +86,13 @@ pub enum Trouble {
     Clock,
     /// A process comes back without what it had persisted.
     Wipe,
+    /// A process withholds messages, tells different peers different things, or tells what is not so.
+    Liar,
 }
 
 impl Trouble {
     /// Every trouble, in the order of lists.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Delay,
         Self::Slow,
         Self::Reorder,
@@ -79,6 +105,7 @@ impl Trouble {
         Self::OneWay,
         Self::Clock,
         Self::Wipe,
+        Self::Liar,
     ];
 
     /// Its word on the command line.
@@ -96,6 +123,7 @@ impl Trouble {
             Self::OneWay => "one-way",
             Self::Clock => "clock",
             Self::Wipe => "wipe",
+            Self::Liar => "liar",
         }
     }
 }

@@ -50,6 +50,22 @@ pub enum Action<Message, Timer, State, Decision> {
 pub type ActionOf<P> =
     Action<<P as Peer>::Message, <P as Peer>::Timer, <P as Peer>::State, <P as Peer>::Decision>;
 
+/// How a liar lies (Lamport, Shostak, Pease: "The Byzantine generals problem", ACM TOPLAS 4(3), 1982).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Lie {
+    /// It sends nothing, though it is there.
+    Withhold,
+    /// It tells one thing to some and another to others.
+    Equivocate,
+    /// It tells what is not so, to all.
+    Forge,
+}
+
+impl Lie {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Withhold, Self::Equivocate, Self::Forge];
+}
+
 /// One participant. Everything volatile is in the value; a restart makes a new one.
 pub trait Peer: Sized {
     /// What peers tell each other.
@@ -80,6 +96,12 @@ pub trait Peer: Sized {
 
     /// Its user asks for something.
     fn handle_request(&mut self, cx: &mut Context<'_, Self>, request: Self::Request);
+
+    /// What a liar sends to `to` instead of this; nothing, when it withholds it. By default liars only
+    /// withhold. Who sends cannot be forged, nor what another peer has signed.
+    fn lie(message: Self::Message, _to: PeerId, lie: Lie) -> Option<Self::Message> {
+        (lie != Lie::Withhold).then_some(message)
+    }
 
     /// One word for what it is doing now, for pictures; empty when there is nothing to tell.
     fn role(&self) -> &'static str {

@@ -5,6 +5,7 @@
 pub mod centralized;
 pub mod hashed;
 pub mod lamport;
+pub mod lease;
 pub mod maekawa;
 pub mod majority;
 mod permission;

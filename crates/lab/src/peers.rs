@@ -2,10 +2,13 @@
 //!
 //! Reading order: [`simulation`] (one run), `net` (what messages and syncs meet), [`script`] and
 //! [`troubles`] (what goes wrong), [`fields`] (what each family is asked for and what must hold), [`registry`]
-//! (which algorithms there are), [`search`] (all orders of events of a small group), [`verbs`] (the command line).
+//! (which algorithms there are), [`search`] (all orders of events of a small group),
+//! [`impossible`] (what cannot be had, shown), [`verbs`] (the command line).
 
+mod charts;
 pub mod fields;
 mod html;
+pub mod impossible;
 mod net;
 pub mod raft;
 pub mod registry;

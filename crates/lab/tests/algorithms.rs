@@ -4,6 +4,7 @@
 //! where there are any, the algorithm is run without them.
 
 use base::peer::{Peer, PeerId};
+use cluster::spread::{Spread, Way};
 use coordination::election::bully::{Bully, Prefer};
 use coordination::election::ring::ChangRoberts;
 use coordination::election::zab::Zab;
@@ -11,12 +12,17 @@ use coordination::mutex::{
     centralized::Centralized, lamport::Lamport, maekawa, maekawa::Maekawa, majority::Majority,
     ricart_agrawala::RicartAgrawala, token_ring::TokenRing,
 };
+use lab::peers::fields::agreement::{Agreement, Asking};
 use lab::peers::fields::commit::{Commit, Promise};
 use lab::peers::fields::election::Election;
 use lab::peers::fields::mutex::{Mutex, Users};
+use lab::peers::fields::rumours::Rumours;
 use lab::peers::raft::Raft;
+use lab::peers::registry::{find, quorum};
 use lab::peers::script::read_script;
 use lab::peers::simulation::{Outcome, Plan, What, run};
+use ledger::pbft::Pbft;
+use replication::copies::quorum::{Choice, Counts};
 use transactions::commit::three_phase::ThreePhase;
 use transactions::commit::two_phase::TwoPhase;
 
@@ -428,6 +434,149 @@ fn m06_three_phase_partition_mixed_outcome() {
     );
 }
 
+/// Counted with the user's request, and the reply of each; here the user asks the primary alone.
+#[test]
+fn m05_pbft_two_n_squared_less_n_plus_one_messages_from_request_to_replies() {
+    for (nodes, expected) in [(4, 29), (7, 92), (10, 191)] {
+        let ask = "[[fault]]\nat_ms = 100\nkind = \"ask\"\nnode = 1\nrequest = \"propose 1\"\n";
+        let make = |me| Pbft::new(me, nodes);
+        let outcome = run(
+            &plan(nodes, 1, 900, ask),
+            &make,
+            Agreement::new(Asking::Scripted),
+        );
+        assert_eq!(outcome.unsafe_, Vec::<String>::new());
+        let replies = decisions(&outcome, "Decided");
+        assert_eq!(replies, nodes);
+        assert_eq!(1 + outcome.sent as usize + replies, expected);
+    }
+}
+
+#[test]
+fn m05_pbft_commits_with_one_liar_of_four_and_refuses_three_nodes() {
+    let pbft = find("pbft").expect("an algorithm");
+    for how in ["withhold", "equivocate", "forge"] {
+        for liar in 1..=4 {
+            let script = format!(
+                "[[fault]]\nat_ms = 0\nuntil_ms = 8000\nkind = \"lie\"\nnode = {liar}\nhow = \"{how}\"\n"
+            );
+            let outcome = (pbft.run)(&plan(4, liar as u64, 20_000, &script));
+            assert_eq!(outcome.unsafe_, Vec::<String>::new(), "{how} {liar}");
+            assert_eq!(outcome.stalled, Vec::<String>::new(), "{how} {liar}");
+            assert_eq!(outcome.figures["decided"], [40], "{how} {liar}");
+        }
+    }
+    let three = (pbft.run)(&plan(3, 1, 12_000, ""));
+    assert_eq!(decisions(&three, "Refused"), 3);
+    assert_eq!((three.sent, three.figures["decided"][0]), (0, 0));
+}
+
+/// The primary dies over and over right after it has acknowledged.
+fn primaries_die(name: &str, seeds: u64) -> (u64, u64) {
+    let algorithm = find(name).expect("an algorithm");
+    let (mut acknowledged, mut lost) = (0, 0);
+    for seed in 1..=seeds {
+        // Cut off from its backups for a moment, then dead: what it acknowledged meanwhile is only there.
+        let script = "[[fault]]\nat_ms = 1950\nuntil_ms = 2400\nkind = \"one-way\"\nfrom = [1]\nto = [2, 3, 4, 5]\n\
+             [[fault]]\nat_ms = 2200\nkind = \"crash\"\nnode = 1\n\
+             [[fault]]\nat_ms = 5000\nkind = \"restart\"\nnode = 1\n";
+        let outcome = (algorithm.run)(&plan(5, seed, 15_000, script));
+        assert_eq!(outcome.unsafe_, Vec::<String>::new(), "{name}");
+        assert_eq!(outcome.stalled, Vec::<String>::new(), "{name}");
+        acknowledged += outcome.figures["acknowledged"][0];
+        lost += outcome.figures["lost"][0];
+        let told = outcome
+            .told
+            .iter()
+            .any(|text| text.contains("lost although"));
+        assert_eq!(told, outcome.figures["lost"][0] > 0, "{:?}", outcome.told);
+    }
+    (acknowledged, lost)
+}
+
+#[test]
+fn m26_primary_killed_synchronous_and_majority_lose_nothing_asynchronous_names_what_it_lost() {
+    for name in ["synchronous", "semi-majority", "semi-one"] {
+        let (acknowledged, lost) = primaries_die(name, 20);
+        assert!(acknowledged > 1_000, "{name}: {acknowledged}");
+        assert_eq!(lost, 0, "{name}");
+    }
+    let (_, lost) = primaries_die("asynchronous", 20);
+    assert!(lost >= 20, "{lost}");
+}
+
+#[test]
+fn m27_three_copies_which_w_and_r_read_fresh_and_which_let_writes_miss_each_other() {
+    for (write, read, fresh, exclusive) in [
+        (3, 1, true, true),
+        (2, 2, true, true),
+        (1, 3, true, false),
+        (1, 1, false, false),
+        (2, 1, false, true),
+    ] {
+        let counts = Counts { write, read };
+        let algorithm = quorum(Choice::Majority.header(), move |_| counts);
+        let (mut stale, mut missed) = (0, 0);
+        for seed in 1..=30 {
+            let script =
+                "[[fault]]\nat_ms = 1000\nuntil_ms = 4000\nkind = \"slow\"\nnode = 3\nby_ms = 60\n";
+            let outcome = (algorithm.run)(&plan(3, seed, 14_000, script));
+            assert_eq!(outcome.unsafe_, Vec::<String>::new(), "{counts:?}");
+            stale += outcome.figures["stale reads"][0];
+            missed += outcome.figures["overwritten unseen"][0];
+        }
+        assert_eq!(stale == 0, fresh, "{counts:?}: {stale} stale reads");
+        assert_eq!(missed == 0, exclusive, "{counts:?}: {missed} overwritten");
+    }
+}
+
+#[test]
+fn m08_two_hundred_milliseconds_of_skew_are_told_within_ten() {
+    for name in ["cristian", "berkeley"] {
+        let algorithm = find(name).expect("an algorithm");
+        for seed in 1..=20 {
+            let script = "[[fault]]\nat_ms = 1000\nkind = \"clock-step\"\nnode = 3\nby_ms = 200\n";
+            let outcome = (algorithm.run)(&plan(5, seed, 14_000, script));
+            // The field compares the last words of each with the truth, within 10 ms.
+            assert_eq!(outcome.stalled, Vec::<String>::new(), "{name}");
+            let said = outcome.shown.iter().rev().find_map(|s| match &s.what {
+                What::Decided(text) if s.node == 3 => Some(text.clone()),
+                _ => None,
+            });
+            let said = said.expect("a word of node 3");
+            let ms: i64 = said
+                .trim_start_matches("Ahead(")
+                .trim_end_matches(')')
+                .parse()
+                .expect("a number");
+            let truth = if name == "cristian" { 200 } else { 160 };
+            assert!((ms - truth).abs() <= 10, "{name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn push_gossip_reaches_all_in_the_sum_of_two_logarithms_of_rounds() {
+    for nodes in [16_usize, 64, 100] {
+        let plan = Plan {
+            keep: false,
+            ..plan(nodes, 2, 60_000, "")
+        };
+        let outcome = run(
+            &plan,
+            &|me| Spread::by(me, nodes, Way::Push),
+            Rumours::new(1),
+        );
+        let rounds = outcome.figures["rounds"][0] as f64;
+        let n = nodes as f64;
+        let expected = n.log2() + n.ln();
+        assert!(
+            (expected - 6.0..expected + 6.0).contains(&rounds),
+            "{nodes}: {rounds} rounds, {expected} expected"
+        );
+    }
+}
+
 #[test]
 fn one_more_fault_does_not_reshuffle_the_rest() {
     let with = |script: &str| {
@@ -444,4 +593,7 @@ fn one_more_fault_does_not_reshuffle_the_rest() {
     };
     let late = "[[fault]]\nat_ms = 5000\nuntil_ms = 6000\nkind = \"loss\"\npercent = 50\n";
     assert_eq!(with(""), with(late));
+    // Nor does a fault that stands before another one in the script.
+    let early = "[[fault]]\nat_ms = 100\nuntil_ms = 4000\nkind = \"duplicate\"\npercent = 50\n";
+    assert_eq!(with(early), with(&format!("{late}{early}")));
 }

@@ -137,11 +137,28 @@ fn planted_bugs_of_algorithms_are_found() {
         (PeerBug::SuspectForEver, "heartbeat", "crash"),
         (PeerBug::SuspectForEver, "phi-accrual", "crash"),
         (PeerBug::DeafToRefutation, "swim", "crash"),
+        (PeerBug::GrantDuringLease, "lease", "none"),
+        (PeerBug::AcknowledgeAlone, "synchronous", "partition,crash"),
+        (PeerBug::AcknowledgeAlone, "semi-one", "partition,crash"),
+        (PeerBug::PromoteUnheard, "semi-majority", "crash,loss"),
+        (PeerBug::ReadFirst, "quorum-majority", "partition"),
+        (PeerBug::CountHints, "quorum-majority", "partition"),
+        (PeerBug::StayWithHalf, "keep-majority", "halves"),
+        (PeerBug::KeepRumour, "ring-neighbours", "none"),
+        (PeerBug::ProposeOwn, "paxos", "none"),
+        (PeerBug::ForgetPromise, "paxos", "delay"),
+        (PeerBug::BelievePrimary, "pbft", "liar"),
+        (PeerBug::AcceptUnworked, "proof-of-work", "liar"),
     ];
     let mut missed = Vec::new();
     for (bug, name, faults) in bugs {
-        // Two sets of voters shall meet in one peer only.
-        let nodes = if *bug == PeerBug::ForgetVote { 3 } else { 4 };
+        let nodes = match bug {
+            // Two sets of voters shall meet in one peer only.
+            PeerBug::ForgetVote => 3,
+            // Not everybody shall be a neighbour.
+            PeerBug::KeepRumour => 8,
+            _ => 4,
+        };
         let found = (1..=SEEDS_MAX).find_map(|seed| {
             plant(Some(Bug::Peer(*bug)));
             let with = run(name, faults, nodes, seed);
@@ -174,6 +191,14 @@ fn bounds(nodes: usize, crashes: u8, losses: u8, timers: u8) -> Bounds {
     }
 }
 
+/// A sample of what `althing lab search` looks at.
+fn few(nodes: usize, crashes: u8, losses: u8, timers: u8) -> Bounds {
+    Bounds {
+        states: 15_000,
+        ..bounds(nodes, crashes, losses, timers)
+    }
+}
+
 #[test]
 fn small_groups_searched_hold_in_every_order_of_events() {
     for (name, bounds, whole) in [
@@ -189,6 +214,14 @@ fn small_groups_searched_hold_in_every_order_of_events() {
         ("tcc", bounds(3, 1, 0, 0), false),
         ("bully", bounds(2, 1, 0, 1), false),
         ("chang-roberts", bounds(3, 0, 0, 0), false),
+        ("lease", few(2, 0, 0, 0), false),
+        ("token-ring", few(3, 0, 0, 1), false),
+        ("zab", few(2, 0, 0, 1), false),
+        ("3pc", few(3, 1, 0, 0), false),
+        ("synchronous", few(2, 1, 0, 1), false),
+        ("semi-one", few(3, 1, 0, 1), false),
+        ("quorum-majority", few(3, 0, 1, 0), false),
+        ("paxos", few(3, 0, 0, 1), false),
     ] {
         let search = find(name)
             .expect("an algorithm")

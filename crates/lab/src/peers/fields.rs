@@ -1,14 +1,21 @@
 //! What each family of algorithms is asked for, and what must hold of its answers.
 
+pub mod agreement;
 pub mod commit;
+pub mod copies;
 pub mod detection;
 pub mod election;
 pub mod mutex;
+pub mod quorums;
+pub mod rumours;
+pub mod sides;
+pub mod times;
 
+use super::script::Fault;
 use super::simulation::Plan;
 use base::Rng;
 use base::peer::PeerId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -65,6 +72,10 @@ pub struct Desk<R> {
     pub nodes: usize,
     /// Whose process lives, from node 1 on.
     pub up: Vec<bool>,
+    /// How far each wall clock is ahead of the right time, in milliseconds, from node 1 on.
+    pub skew_ms: Vec<i64>,
+    /// Who lies at any time of the run: what they decide binds nobody.
+    pub liars: BTreeSet<PeerId>,
     /// When the last fault has ended.
     pub healed_us: u64,
     /// When the run ends.
@@ -77,6 +88,8 @@ pub struct Desk<R> {
     pub unsafe_: Vec<String>,
     /// What should have come about.
     pub stalled: Vec<String>,
+    /// What a run has to tell that is neither.
+    pub told: Vec<String>,
     /// Figures by name.
     pub figures: BTreeMap<&'static str, Vec<u64>>,
     /// The run may end.
@@ -90,12 +103,20 @@ impl<R> Desk<R> {
             now_us: 0,
             nodes: plan.nodes,
             up: vec![false; plan.nodes],
+            skew_ms: vec![0; plan.nodes],
+            liars: (plan.script.faults.iter())
+                .filter_map(|planned| match planned.fault {
+                    Fault::Lie { node, .. } => Some(node),
+                    _ => None,
+                })
+                .collect(),
             healed_us,
             until_us: plan.until_ms * 1000,
             rng,
             requests: Vec::new(),
             unsafe_: Vec::new(),
             stalled: Vec::new(),
+            told: Vec::new(),
             figures: BTreeMap::new(),
             enough: false,
         }

@@ -54,8 +54,8 @@ pub(super) struct Net {
     /// Messages of each pair so far, and when the last of them arrives.
     pairs: Vec<(u64, u64)>,
     syncs: Vec<u64>,
-    /// Names of what is wrong, so that it can be mended.
-    wrong: Vec<(usize, Wrong)>,
+    /// Numbers of what is wrong, so that it can be mended, and what names its draws.
+    wrong: Vec<(usize, u64, Wrong)>,
 }
 
 /// Draws a figure that belongs to this name alone.
@@ -75,16 +75,16 @@ impl Net {
         }
     }
 
-    pub fn begin(&mut self, name: usize, wrong: Wrong) {
-        self.wrong.push((name, wrong));
+    pub fn begin(&mut self, (number, draws): (usize, u64), wrong: Wrong) {
+        self.wrong.push((number, draws, wrong));
     }
 
-    pub fn end(&mut self, name: usize) {
-        self.wrong.retain(|(other, _)| *other != name);
+    pub fn end(&mut self, number: usize) {
+        self.wrong.retain(|(other, ..)| *other != number);
     }
 
     pub fn passes(&self, from: PeerId, to: PeerId) -> bool {
-        !self.wrong.iter().any(|(_, wrong)| {
+        !self.wrong.iter().any(|(.., wrong)| {
             matches!(wrong, Wrong::Cut { from: a, to: b } if a.contains(&from) && b.contains(&to))
         })
     }
@@ -98,8 +98,8 @@ impl Net {
         let named = |stream, low, high| draw(seed, stream, pair as u64, number, low, high);
         let mut delay_us = named(stream::DELAY, DELAY_MIN_US, DELAY_MAX_US);
         let (mut lost, mut twice, mut ordered) = (false, false, true);
-        for (name, wrong) in &self.wrong {
-            let chance = |stream| named(stream + 100 * (*name as u64 + 1), 0, 100);
+        for (_, draws, wrong) in &self.wrong {
+            let chance = |stream| named(stream + 100 * (draws + 1), 0, 100);
             match wrong {
                 Wrong::Cut { from: a, to: b } => lost |= a.contains(&from) && b.contains(&to),
                 Wrong::Loss { percent } => lost |= chance(stream::LOSS) < *percent,

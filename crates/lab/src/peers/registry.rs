@@ -1,17 +1,31 @@
 //! Which algorithms there are. Each is named by its type; everything told of it comes from the header in
 //! its own file.
 
+use super::fields::agreement::{Agreement, Asking, Places};
 use super::fields::commit::{Commit, Outcomes, Promise};
+use super::fields::copies::{Copies, Kept};
 use super::fields::detection::Detection;
 use super::fields::election::{Election, Terms};
 use super::fields::mutex::{Inside, Mutex};
+use super::fields::quorums::{Fresh, Quorums};
+use super::fields::rumours::Rumours;
+use super::fields::sides::Sides;
+use super::fields::times::Times;
 use super::raft::Raft;
 use super::search::{Bounds, Finding, search};
 use super::simulation::{Outcome, Plan, run};
 use base::algorithm::Header;
 use base::peer::{Peer, PeerId, Searchable};
+use cluster::clocks::offset::{Method, Offset};
 use cluster::detection as detectors;
+use cluster::split_brain::{Resolver, Strategy};
+use cluster::spread::{Spread, Way};
 use coordination::{election, mutex};
+use ledger::paxos::Paxos;
+use ledger::pbft::Pbft;
+use ledger::work::ProofOfWork;
+use replication::copies::primary_backup::{Mode, PrimaryBackup};
+use replication::copies::quorum::{Choice, Counts, Quorum};
 use transactions::commit;
 
 /// Runs an algorithm with its family's usual workload.
@@ -32,9 +46,10 @@ pub struct Algorithm {
 /// All algorithms, by family.
 pub fn all() -> Vec<Algorithm> {
     use mutex::hashed::{HashedCoordinators, RESOURCES};
-    vec![
+    let mut all = vec![
         exclusion::<mutex::centralized::Centralized>(1),
         exclusion::<HashedCoordinators>(RESOURCES),
+        exclusion::<mutex::lease::Lease>(1),
         exclusion::<mutex::lamport::Lamport>(1),
         exclusion::<mutex::ricart_agrawala::RicartAgrawala>(1),
         exclusion::<mutex::ricart_agrawala_detecting::RicartAgrawalaDetecting>(1),
@@ -64,7 +79,105 @@ pub fn all() -> Vec<Algorithm> {
         }),
         detecting::<detectors::accrual::PhiAccrual>(Detection::by_all),
         detecting::<detectors::swim::Swim>(Detection::by_all),
-    ]
+    ];
+    all.extend(Mode::ALL.map(copying));
+    all.extend(Choice::ALL.map(|choice| quorum(choice.header(), move |n| choice.counts(n))));
+    all.extend((0..Strategy::usual(2).len()).map(|i| {
+        resolving(Strategy::usual(2)[i].header(), move |nodes| {
+            Strategy::usual(nodes)[i]
+        })
+    }));
+    all.push(deciding::<Paxos>(Asking::One));
+    all.push(deciding::<Pbft>(Asking::All));
+    all.push(deciding::<ProofOfWork>(Asking::All));
+    all.extend(Way::ALL.map(spreading));
+    all.extend(Method::ALL.map(timing));
+    all
+}
+
+fn deciding<P>(asking: Asking) -> Algorithm
+where
+    P: Searchable + Peer<Request = u64, Decision = ledger::Decision>,
+{
+    Algorithm {
+        header: P::HEADER,
+        run: Box::new(move |plan| run(plan, &|me| P::new(me, plan.nodes), Agreement::new(asking))),
+        search: Some(Box::new(|bounds| {
+            search(bounds, &|me| P::new(me, bounds.nodes), Places::default())
+        })),
+    }
+}
+
+fn spreading(way: Way) -> Algorithm {
+    Algorithm {
+        header: way.header(),
+        run: Box::new(move |plan| {
+            let make = |me| Spread::by(me, plan.nodes, way);
+            run(plan, &make, Rumours::new(u64::MAX))
+        }),
+        search: None,
+    }
+}
+
+fn timing(method: Method) -> Algorithm {
+    Algorithm {
+        header: method.header(),
+        run: Box::new(move |plan| {
+            let make = |me| Offset::by(me, plan.nodes, method);
+            run(plan, &make, Times::new(method))
+        }),
+        search: None,
+    }
+}
+
+fn copying(mode: Mode) -> Algorithm {
+    Algorithm {
+        header: mode.header(),
+        run: Box::new(move |plan| {
+            let make = |me| PrimaryBackup::acknowledging(me, plan.nodes, mode);
+            run(plan, &make, Copies::new(mode.keeps()))
+        }),
+        search: Some(Box::new(move |bounds| {
+            let make = |me| PrimaryBackup::acknowledging(me, bounds.nodes, mode);
+            search(bounds, &make, Kept::new(mode.keeps()))
+        })),
+    }
+}
+
+/// Quorums with W and R as `counts` says of a number of nodes.
+pub fn quorum(
+    header: Header,
+    counts: impl Fn(usize) -> Counts + Copy + Send + Sync + 'static,
+) -> Algorithm {
+    Algorithm {
+        header,
+        run: Box::new(move |plan| {
+            let of = counts(plan.nodes);
+            let field = Quorums::new(of.is_fresh(plan.nodes), of.is_exclusive(plan.nodes));
+            run(plan, &|me| Quorum::with(me, plan.nodes, of), field)
+        }),
+        search: Some(Box::new(move |bounds| {
+            let of = counts(bounds.nodes);
+            let safety = Fresh::new(of.is_fresh(bounds.nodes), of.is_exclusive(bounds.nodes));
+            search(bounds, &|me| Quorum::with(me, bounds.nodes, of), safety)
+        })),
+    }
+}
+
+/// A cluster with a strategy that follows from the number of nodes.
+pub fn resolving(
+    header: Header,
+    strategy: impl Fn(usize) -> Strategy + Send + Sync + 'static,
+) -> Algorithm {
+    Algorithm {
+        header,
+        run: Box::new(move |plan| {
+            let strategy = strategy(plan.nodes);
+            let make = |me| Resolver::with(me, plan.nodes, strategy);
+            run(plan, &make, Sides::new(strategy.has_referee()))
+        }),
+        search: None,
+    }
 }
 
 /// The algorithm of this name.

@@ -2,7 +2,7 @@
 //! one reader serves both.
 
 use base::algorithm::Trouble;
-use base::peer::PeerId;
+use base::peer::{Lie, PeerId};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use toml::Spanned;
@@ -81,6 +81,13 @@ pub enum Fault {
         /// By so many millionths, either way; at most 200,000.
         ppm: i64,
     },
+    /// What a node sends is withheld, differs from receiver to receiver, or is not so.
+    Lie {
+        /// Who lies.
+        node: PeerId,
+        /// How.
+        how: How,
+    },
     /// A user asks something of a node: a word that the algorithm's family knows.
     Ask {
         /// Whom.
@@ -90,9 +97,56 @@ pub enum Fault {
     },
 }
 
+/// How a liar lies, in a script.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// It sends nothing.
+    Withhold,
+    /// It tells different receivers different things.
+    Equivocate,
+    /// It tells what is not so.
+    Forge,
+}
+
+impl How {
+    /// All, in the order of [`Lie::ALL`].
+    pub const ALL: [Self; 3] = [Self::Withhold, Self::Equivocate, Self::Forge];
+
+    /// What peers know it as.
+    pub fn lie(self) -> Lie {
+        match self {
+            Self::Withhold => Lie::Withhold,
+            Self::Equivocate => Lie::Equivocate,
+            Self::Forge => Lie::Forge,
+        }
+    }
+}
+
 impl Fault {
     /// Words of all kinds, for messages.
-    pub const KINDS: &str = "crash, restart, wipe, pause, slow, partition, one-way, loss, delay, duplicate, reorder, clock-step, clock-drift, ask";
+    pub const KINDS: &str = "crash, restart, wipe, pause, slow, partition, one-way, loss, delay, duplicate, reorder, clock-step, clock-drift, lie, ask";
+
+    /// Its word in a script.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Crash { .. } => "crash",
+            Self::Restart { .. } => "restart",
+            Self::Wipe { .. } => "wipe",
+            Self::Pause { .. } => "pause",
+            Self::Slow { .. } => "slow",
+            Self::Partition { .. } => "partition",
+            Self::OneWay { .. } => "one-way",
+            Self::Loss { .. } => "loss",
+            Self::Delay { .. } => "delay",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Reorder => "reorder",
+            Self::ClockStep { .. } => "clock-step",
+            Self::ClockDrift { .. } => "clock-drift",
+            Self::Lie { .. } => "lie",
+            Self::Ask { .. } => "ask",
+        }
+    }
 
     /// True for what lasts until an end.
     pub fn lasts(&self) -> bool {
@@ -121,6 +175,7 @@ impl Fault {
             Self::Duplicate { .. } => Trouble::Duplicate,
             Self::Reorder => Trouble::Reorder,
             Self::ClockStep { .. } | Self::ClockDrift { .. } => Trouble::Clock,
+            Self::Lie { .. } => Trouble::Liar,
         })
     }
 
@@ -133,6 +188,7 @@ impl Fault {
             | Self::Slow { node, .. }
             | Self::ClockStep { node, .. }
             | Self::ClockDrift { node, .. }
+            | Self::Lie { node, .. }
             | Self::Ask { node, .. } => vec![*node],
             Self::Partition { sides } => sides.concat(),
             Self::OneWay { from, to } => [from.as_slice(), to].concat(),

@@ -4,8 +4,8 @@
 
 use super::fields::{Desk, Field};
 use super::net::{Net, Wrong, stream};
-use super::script::{Fault, Script};
-use base::peer::{Action, ActionOf, Context, Peer, PeerId};
+use super::script::{Fault, Planned, Script};
+use base::peer::{Action, ActionOf, Context, Lie, Peer, PeerId};
 use base::{Now, Rng};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -79,6 +79,8 @@ pub struct Outcome {
     pub unsafe_: Vec<String>,
     /// What should have come about once all was well, and did not.
     pub stalled: Vec<String>,
+    /// What else there is to tell.
+    pub told: Vec<String>,
     /// Figures by name: times in microseconds, or counts.
     pub figures: BTreeMap<&'static str, Vec<u64>>,
     /// Messages by kind, when kept.
@@ -178,7 +180,15 @@ struct Node<P: Peer> {
     timers: BTreeMap<P::Timer, u64>,
     paused: Option<Vec<Occurrence<P>>>,
     clock: Clock,
+    lie: Option<Lie>,
     role: &'static str,
+}
+
+/// What names the draws of a fault: its kind and its beginning, not its place in the script, so that
+/// another fault more or less changes nothing about it.
+fn draws_of(planned: &Planned) -> u64 {
+    let kind = Fault::KINDS.find(planned.fault.kind()).unwrap_or(0) as u64;
+    planned.at_ms * 1_000 + kind
 }
 
 /// A run under way.
@@ -212,6 +222,7 @@ where
         timers: BTreeMap::new(),
         paused: None,
         clock: Clock::default(),
+        lie: None,
         role: "",
     };
     let healed_us = plan.script.end_ms() * 1000;
@@ -276,10 +287,12 @@ where
             self.desk.stalled.push(end);
         }
         self.desk.now_us = self.desk.now_us.max(until_us.min(self.desk.now_us + 1));
+        self.look_at_clocks();
         self.field.finish(&mut self.desk);
         self.show_violations();
         self.outcome.unsafe_ = std::mem::take(&mut self.desk.unsafe_);
         self.outcome.stalled = std::mem::take(&mut self.desk.stalled);
+        self.outcome.told = std::mem::take(&mut self.desk.told);
         self.outcome.figures = std::mem::take(&mut self.desk.figures);
     }
 
@@ -317,6 +330,14 @@ where
             for text in new {
                 self.note(0, || What::Violation(text));
             }
+        }
+    }
+
+    fn look_at_clocks(&mut self) {
+        let now_us = self.desk.now_us;
+        let right_ms = WALL_MS + (now_us / 1000) as i64;
+        for (node, skew_ms) in self.nodes.iter().zip(&mut self.desk.skew_ms) {
+            *skew_ms = node.clock.now(now_us).wall_ms - right_ms;
         }
     }
 
@@ -473,6 +494,7 @@ where
             Action::Decide(decision) => {
                 self.mix(node as u64, 1 << 20);
                 self.note(node, || What::Decided(format!("{decision:?}")));
+                self.look_at_clocks();
                 self.field.decided(&mut self.desk, node, &decision);
                 self.show_violations();
             }
@@ -492,6 +514,13 @@ where
             };
             return self.push(now_us + SELF_US, arrival);
         }
+        let message = match self.nodes[from - 1].lie {
+            None => message,
+            Some(lie) => match P::lie(message, to, lie) {
+                None => return,
+                Some(lied) => lied,
+            },
+        };
         self.outcome.sent += 1;
         if self.plan.keep {
             let text = format!("{message:?}");
@@ -534,10 +563,11 @@ where
 
     fn begin(&mut self, i: usize) {
         let planned = &self.plan.script.faults[i];
+        let named = draws_of(planned);
         let at_us = self.desk.now_us;
         let told = match &planned.fault {
             Fault::Crash { node } | Fault::Wipe { node } | Fault::Restart { node } => *node,
-            Fault::Pause { node } | Fault::Slow { node, .. } => *node,
+            Fault::Pause { node } | Fault::Slow { node, .. } | Fault::Lie { node, .. } => *node,
             _ => 0,
         };
         self.note(told, || What::Fault(format!("{:?}", planned.fault)));
@@ -557,7 +587,7 @@ where
             }
             Fault::Slow { node, by_ms } => {
                 self.net.begin(
-                    i,
+                    (i, named),
                     Wrong::Slow {
                         node,
                         by_us: by_ms * 1000,
@@ -573,23 +603,26 @@ where
                                 .any(|side| side.contains(&a) && side.contains(b))
                     };
                     let to = (1..=self.plan.nodes).filter(|b| !hears(b)).collect();
-                    self.net.begin(i, Wrong::Cut { from: vec![a], to });
+                    self.net.begin((i, named), Wrong::Cut { from: vec![a], to });
                 }
             }
-            Fault::OneWay { from, to } => self.net.begin(i, Wrong::Cut { from, to }),
-            Fault::Loss { percent } => self.net.begin(i, Wrong::Loss { percent }),
+            Fault::OneWay { from, to } => self.net.begin((i, named), Wrong::Cut { from, to }),
+            Fault::Loss { percent } => self.net.begin((i, named), Wrong::Loss { percent }),
             Fault::Delay { up_to_ms } => {
                 self.net.begin(
-                    i,
+                    (i, named),
                     Wrong::Delay {
                         up_to_us: up_to_ms * 1000,
                     },
                 );
             }
-            Fault::Duplicate { percent } => self.net.begin(i, Wrong::Duplicate { percent }),
-            Fault::Reorder => self.net.begin(i, Wrong::Reorder),
+            Fault::Duplicate { percent } => {
+                self.net.begin((i, named), Wrong::Duplicate { percent })
+            }
+            Fault::Reorder => self.net.begin((i, named), Wrong::Reorder),
             Fault::ClockStep { node, by_ms } => self.nodes[node - 1].clock.stepped_ms += by_ms,
             Fault::ClockDrift { node, ppm } => self.nodes[node - 1].clock.drift(at_us, ppm),
+            Fault::Lie { node, how } => self.nodes[node - 1].lie = Some(how.lie()),
             Fault::Ask { node, request } => match self.field.parse(&request) {
                 Some(request) => self.desk.requests.push((at_us, node, request)),
                 None => self
@@ -607,6 +640,7 @@ where
         match &planned.fault {
             Fault::Pause { node } => self.push(at_us, Occurrence::Resume { node: *node }),
             Fault::ClockDrift { node, .. } => self.nodes[*node - 1].clock.drift(at_us, 0),
+            Fault::Lie { node, .. } => self.nodes[*node - 1].lie = None,
             _ => self.net.end(i),
         }
     }

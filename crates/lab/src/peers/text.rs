@@ -1,10 +1,12 @@
 //! What the verbs say, for a terminal.
 
+use super::impossible::{Scenario, Shows};
 use super::registry::Algorithm;
 use super::search::{Bounds, Finding};
 use super::simulation::{Outcome, Plan, What};
 use super::troubles;
 use base::algorithm::{Family, Header, Trouble};
+use cluster::placement::{self, Rule, equal};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -42,7 +44,7 @@ fn wrap(text: &str, indent: usize) -> String {
 /// `althing lab list`.
 pub fn list(all: &[Algorithm]) -> String {
     let mut out = String::new();
-    for &family in Family::ALL {
+    for &family in Family::ALL.iter().filter(|f| **f != Family::Placement) {
         line!(out, "{}", family.name().to_uppercase());
         for Algorithm { header, .. } in all.iter().filter(|a| a.header.family == family) {
             line!(out, "  {}: {}", header.name, header.title);
@@ -51,6 +53,11 @@ pub fn list(all: &[Algorithm]) -> String {
         }
         line!(out, "");
     }
+    line!(out, "{}", Family::Placement.name().to_uppercase());
+    for rule in Rule::ALL {
+        line!(out, "  {}: {}", rule.name(), wrap(rule.told(), 6));
+    }
+    line!(out, "");
     line!(
         out,
         "FAULTS, for --faults, several separated by commas; or a script (FILE.toml)"
@@ -181,6 +188,9 @@ pub fn run(algorithm: &Algorithm, plan: &Plan, outcome: &Outcome, trace: bool) -
     for (name, values) in &outcome.figures {
         line!(out, "{name}: {}", spread(name, values));
     }
+    for text in &outcome.told {
+        line!(out, "{text}");
+    }
     for text in &outcome.unsafe_ {
         line!(out, "UNSAFE: {text}");
     }
@@ -206,14 +216,28 @@ pub fn run(algorithm: &Algorithm, plan: &Plan, outcome: &Outcome, trace: bool) -
 }
 
 /// Figures that count rather than measure time.
-fn is_count(name: &str) -> bool {
+pub fn is_count(name: &str) -> bool {
     matches!(
         name,
-        "entries" | "changes" | "committed" | "false suspicions" | "messages"
+        "entries"
+            | "changes"
+            | "committed"
+            | "false suspicions"
+            | "messages"
+            | "acknowledged"
+            | "lost"
+            | "dropped"
+            | "failed"
+            | "stale reads"
+            | "rounds"
+            | "known to all"
+            | "decided"
+            | "overwritten unseen"
     )
 }
 
-fn quantile(sorted: &[u64], per_mille: usize) -> u64 {
+/// The value that so many of a thousand do not exceed; 0 of none.
+pub fn quantile(sorted: &[u64], per_mille: usize) -> u64 {
     let last = sorted.len().saturating_sub(1);
     sorted
         .get((last * per_mille).div_ceil(1000))
@@ -343,6 +367,60 @@ pub fn compare(columns: &[Sum], nodes: u64, seeds: u64, faults: &str) -> String 
     )
 }
 
+/// `althing lab scenario` without a name.
+pub fn scenarios(all: &[Scenario]) -> String {
+    let mut out = String::new();
+    for scenario in all {
+        line!(out, "{}: {}", scenario.name, scenario.claim);
+        line!(out, "    {}", wrap(scenario.why, 4));
+    }
+    out
+}
+
+/// One of a scenario's two runs, behind what it said.
+pub fn shown(name: &str, shows: Shows, outcome: &Outcome) -> String {
+    let word = match shows.is_shown(outcome) {
+        true => "SHOWN",
+        false => "NOT SHOWN",
+    };
+    format!("{word} by {name}: {}\n", shows.told())
+}
+
+/// `althing lab compare` of placements: a node leaves, and a node comes.
+pub fn placements(rules: &[Rule], nodes: u64, keys: u64) -> String {
+    let mut rows = vec![
+        [
+            "",
+            "fullest / mean",
+            "moved, last leaves",
+            "moved, first leaves",
+            "moved, one comes",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    let all = equal(nodes);
+    for rule in rules {
+        let last = placement::compare(*rule, &all, &all[..all.len() - 1], keys);
+        let first = placement::compare(*rule, &all, &all[1..], keys);
+        let comes = placement::compare(*rule, &all, &equal(nodes + 1), keys);
+        let percent = |share: f64| format!("{:.2} %", share * 100.0);
+        rows.push(vec![
+            rule.name().to_owned(),
+            format!("{:.3}", last.peak),
+            percent(last.moved),
+            percent(first.moved),
+            percent(comes.moved),
+        ]);
+    }
+    format!(
+        "{nodes} nodes, {keys} keys; {:.2} % have to move when one leaves, {:.2} % when one comes\n{}",
+        100.0 / nodes as f64,
+        100.0 / (nodes + 1) as f64,
+        align(&rows)
+    )
+}
+
 /// `althing lab search`.
 pub fn finding(name: &str, bounds: &Bounds, finding: &Finding) -> String {
     let mut out = String::new();
@@ -380,7 +458,11 @@ pub fn finding(name: &str, bounds: &Bounds, finding: &Finding) -> String {
 }
 
 /// `althing lab table`, one family.
-pub fn table(family: Family, rows: &[&(Header, [&'static str; 12])], seeds: u64) -> String {
+pub fn table(
+    family: Family,
+    rows: &[&(Header, [&'static str; Trouble::ALL.len()])],
+    seeds: u64,
+) -> String {
     let mut cells = vec![
         std::iter::once(family.name().to_owned())
             .chain(Trouble::ALL.map(|t| t.key().to_owned()))

@@ -1,7 +1,7 @@
 //! Faults by name: a script drawn from the seed.
 
 use super::net::stream;
-use super::script::{Fault, Planned, Script};
+use super::script::{Fault, How, Planned, Script};
 use base::Rng;
 use base::algorithm::Trouble;
 use base::peer::PeerId;
@@ -50,6 +50,9 @@ fn meaning(trouble: Trouble) -> &'static str {
         Trouble::OneWay => "one node is heard but does not hear, or hears and is not heard",
         Trouble::Clock => "a wall clock steps by up to a minute, a clock drifts by up to 5 %",
         Trouble::Wipe => "a process dies and comes back without what it persisted",
+        Trouble::Liar => {
+            "one process withholds messages, equivocates or forges, from beginning to end"
+        }
     }
 }
 
@@ -188,6 +191,11 @@ impl Draw {
                 let (span, node) = (self.span(1_000, 5_000), self.node());
                 let ppm = self.rng.range(0, 100_000) as i64 - 50_000;
                 self.lasting(span, Fault::ClockDrift { node, ppm });
+            }
+            Trouble::Liar => {
+                let (node, how) = (self.node(), self.rng.range(0, 3) as usize);
+                let how = How::ALL[how];
+                self.lasting((0, TO_MS), Fault::Lie { node, how });
             }
             Trouble::Wipe => {
                 let ((at_ms, back_ms), node) = (self.span(100, 3_000), self.node());

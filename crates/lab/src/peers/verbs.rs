@@ -1,12 +1,14 @@
 //! `althing lab list | run | compare | check | search | replay | shrink | table` and `althing explain`.
 
+use super::impossible::{self, Scenario};
 use super::registry::{self, Algorithm};
 use super::script::{self, RunFile, Script};
 use super::search::Bounds;
 use super::simulation::{Outcome, Plan};
-use super::{fields::GRACE_US, html, text, troubles};
+use super::{charts, fields::GRACE_US, html, text, troubles};
 use base::algorithm::{Family, Trouble};
 use clap::{Args, Subcommand};
+use cluster::placement::Rule;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -41,9 +43,14 @@ pub enum Verb {
     Shrink {
         /// A run file, as `--save` writes it
         file: PathBuf,
+        /// Write the smallest into this file
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
     },
     /// Which promise survives which fault, from runs
     Table(TableArgs),
+    /// What cannot be had, shown: a run that fails as it must, and what is chosen instead
+    Scenario(ScenarioArgs),
 }
 
 /// What a run is made from.
@@ -89,6 +96,9 @@ pub struct CompareArgs {
     /// A fault script (TOML), or names separated by commas
     #[arg(long, default_value = "none", value_name = "FILE|NAMES")]
     pub faults: String,
+    /// Draw it into this file, a page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Many seeds.
@@ -149,6 +159,19 @@ pub struct TableArgs {
     pub nodes: u64,
 }
 
+/// Something that cannot be had.
+#[derive(Args, Clone, Debug)]
+pub struct ScenarioArgs {
+    /// Its name [default: all are listed]
+    pub name: Option<String>,
+    /// Print every message
+    #[arg(long)]
+    pub trace: bool,
+    /// Draw the run that fails into this file, a page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
 /// Carries out a verb. `Ok(false)`: it was done, and what was looked at fails.
 ///
 /// # Errors
@@ -167,11 +190,12 @@ pub fn lab(verb: &Verb) -> Result<bool, String> {
             let (run, algorithm) = read_run(file)?;
             Ok(show(&algorithm, &plan_of(&run, true), *trace))
         }
-        Verb::Shrink { file } => shrink(file),
+        Verb::Shrink { file, save } => shrink(file, save.as_ref()),
         Verb::Table(args) => {
             table(args);
             Ok(true)
         }
+        Verb::Scenario(args) => scenario(args),
     }
 }
 
@@ -180,7 +204,13 @@ pub fn lab(verb: &Verb) -> Result<bool, String> {
 /// # Errors
 /// No algorithm has this name; which have.
 pub fn explain(name: &str) -> Result<(), String> {
-    print!("{}", text::explain(&registry::find(name)?.header));
+    match placement(name) {
+        Some(rule) => println!(
+            "{name} (placement): {}\n\n  althing lab compare modulo consistent-hash {name}",
+            rule.told()
+        ),
+        None => print!("{}", text::explain(&registry::find(name)?.header)),
+    }
     Ok(())
 }
 
@@ -303,7 +333,28 @@ fn each_seed(
     });
 }
 
+/// Keys that a comparison of placements places.
+const KEYS: u64 = 200_000;
+
+fn placement(name: &str) -> Option<Rule> {
+    Rule::ALL.into_iter().find(|rule| rule.name() == name)
+}
+
 fn compare(args: &CompareArgs) -> Result<bool, String> {
+    let rules: Vec<Rule> = args
+        .algorithms
+        .iter()
+        .filter_map(|n| placement(n))
+        .collect();
+    if !rules.is_empty() {
+        if rules.len() < args.algorithms.len() {
+            return Err(
+                "placements are compared with placements only: see `althing lab list`".into(),
+            );
+        }
+        print!("{}", text::placements(&rules, args.nodes, KEYS));
+        return Ok(true);
+    }
     let mut columns = Vec::new();
     let mut well = true;
     for name in &args.algorithms {
@@ -318,10 +369,28 @@ fn compare(args: &CompareArgs) -> Result<bool, String> {
         well &= sum.unsafe_runs == 0;
         columns.push(sum);
     }
-    print!(
-        "{}",
-        text::compare(&columns, args.nodes, args.seeds, &args.faults)
-    );
+    let table = text::compare(&columns, args.nodes, args.seeds, &args.faults);
+    print!("{table}");
+    if let Some(file) = &args.html {
+        let command = format!(
+            "althing lab compare {} --nodes {} --seeds {} --faults {} --html {}",
+            args.algorithms.join(" "),
+            args.nodes,
+            args.seeds,
+            args.faults,
+            file.display()
+        );
+        let heading = charts::Heading {
+            nodes: args.nodes,
+            seeds: args.seeds,
+            faults: &args.faults,
+            table: &table,
+            command: &command,
+        };
+        std::fs::write(file, charts::page(&heading, &columns))
+            .map_err(|e| format!("{}: {e}", file.display()))?;
+        println!("drawn into {}", file.display());
+    }
     Ok(well)
 }
 
@@ -395,29 +464,27 @@ fn search(args: &SearchArgs) -> Result<bool, String> {
     Ok(finding.violation.is_none())
 }
 
-/// Leaves faults out, one after the other, as long as the run still fails in the same way.
-fn shrink(file: &PathBuf) -> Result<bool, String> {
+/// Leaves faults out, one, two or several at a time, as long as the run still fails as gravely.
+fn shrink(file: &PathBuf, into: Option<&PathBuf>) -> Result<bool, String> {
     let (mut run, algorithm) = read_run(file)?;
-    let way = |run: &RunFile| {
-        let outcome = (algorithm.run)(&plan_of(run, false));
-        (!outcome.unsafe_.is_empty(), !outcome.stalled.is_empty())
-    };
-    let wanted = way(&run);
-    if wanted == (false, false) {
+    let outcome = (algorithm.run)(&plan_of(&run, false));
+    if !fails(&outcome) {
         return Err(format!("{}: this run does not fail", file.display()));
     }
-    let before = run.script.faults.len();
-    let mut runs = 1;
-    let mut i = 0;
-    while i < run.script.faults.len() {
-        let mut smaller = run.clone();
-        smaller.script.faults.remove(i);
+    // A broken promise stays one; a run that is only stuck stays stuck.
+    let unsafe_ = !outcome.unsafe_.is_empty();
+    let mut runs = 1_u64;
+    let mut still = |run: &RunFile| {
         runs += 1;
-        if way(&smaller) == wanted {
-            run = smaller;
-        } else {
-            i += 1;
+        let outcome = (algorithm.run)(&plan_of(run, false));
+        match unsafe_ {
+            true => !outcome.unsafe_.is_empty(),
+            false => !outcome.stalled.is_empty(),
         }
+    };
+    let before = run.script.faults.len();
+    while let Some(smaller) = without_some(&run, &mut still) {
+        run = smaller;
     }
     for i in 0..run.script.faults.len() {
         // Half as long, as long as that still fails.
@@ -425,8 +492,7 @@ fn shrink(file: &PathBuf) -> Result<bool, String> {
             let mut shorter = run.clone();
             let at_ms = run.script.faults[i].at_ms;
             shorter.script.faults[i].until_ms = Some(at_ms + (until_ms - at_ms) / 2);
-            runs += 1;
-            if until_ms - at_ms < 20 || way(&shorter) != wanted {
+            if until_ms - at_ms < 20 || !still(&shorter) {
                 break;
             }
             run = shorter;
@@ -437,7 +503,51 @@ fn shrink(file: &PathBuf) -> Result<bool, String> {
         run.script.faults.len()
     );
     print!("{}", script::write_run(&run));
+    if let Some(into) = into {
+        std::fs::write(into, script::write_run(&run))
+            .map_err(|e| format!("{}: {e}", into.display()))?;
+        println!("# written to {}", into.display());
+    }
     Ok(true)
+}
+
+/// The run without one fault, or without two (a death and its restart belong together), that still fails.
+fn without_some(run: &RunFile, still: &mut dyn FnMut(&RunFile) -> bool) -> Option<RunFile> {
+    let count = run.script.faults.len();
+    let ones = (0..count).map(|i| (i, i));
+    let pairs = (0..count).flat_map(|i| (i + 1..count).map(move |j| (i, j)));
+    ones.chain(pairs).find_map(|(i, j)| {
+        let mut smaller = run.clone();
+        smaller.script.faults.remove(j);
+        if i != j {
+            smaller.script.faults.remove(i);
+        }
+        still(&smaller).then_some(smaller)
+    })
+}
+
+fn scenario(args: &ScenarioArgs) -> Result<bool, String> {
+    let Some(name) = &args.name else {
+        print!("{}", text::scenarios(impossible::ALL));
+        return Ok(true);
+    };
+    let scenario = impossible::find(name)?;
+    let plan = scenario.plan()?;
+    println!("{}\n{}\n", scenario.claim, scenario.why);
+    let mut well = true;
+    for (name, shows) in [(scenario.algorithm, scenario.shows), scenario.instead] {
+        let algorithm = Scenario::algorithm(name)?;
+        let outcome = (algorithm.run)(&plan);
+        print!("{}", text::run(&algorithm, &plan, &outcome, args.trace));
+        println!("{}", text::shown(name, shows, &outcome));
+        well &= shows.is_shown(&outcome);
+        if let Some(file) = args.html.as_ref().filter(|_| name == scenario.algorithm) {
+            let page = html::report(&algorithm, &plan, &outcome);
+            std::fs::write(file, page).map_err(|e| format!("{}: {e}", file.display()))?;
+            println!("drawn into {}\n", file.display());
+        }
+    }
+    Ok(well)
 }
 
 fn table(args: &TableArgs) {

@@ -64,6 +64,8 @@ pub struct TwoPhase {
     /// The coordinator's transactions whose votes are still coming in: who has not voted.
     voting: BTreeMap<Txn, BTreeSet<PeerId>>,
     refused: BTreeSet<Txn>,
+    /// Of these, which the user has been told of, or will be behind a sync.
+    told: BTreeSet<Txn>,
 }
 
 impl TwoPhase {
@@ -107,7 +109,9 @@ impl TwoPhase {
             cx.send_durable(self.state.clone(), COORDINATOR, Message::Vote(txn, true));
         } else if self.refused.contains(&txn) {
             cx.send(COORDINATOR, Message::Vote(txn, false));
-            cx.decide(Decision::Aborted(txn));
+            if self.told.insert(txn) {
+                cx.decide(Decision::Aborted(txn));
+            }
         } else {
             self.state.taken.insert(txn, false);
             cx.persist(self.state.clone(), |then| {
@@ -132,6 +136,7 @@ impl TwoPhase {
                 self.state.taken.remove(&txn);
                 // A late repetition of the question must not be agreed to again.
                 self.refused.insert(txn);
+                self.told.insert(txn);
                 cx.cancel_timer(Timer::Ask(txn));
                 cx.persist(self.state.clone(), |then| {
                     then.decide(Decision::Aborted(txn));
@@ -188,6 +193,7 @@ impl Peer for TwoPhase {
             state: State::default(),
             voting: BTreeMap::new(),
             refused: BTreeSet::new(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -238,6 +244,8 @@ impl Peer for TwoPhase {
             Timer::Ask(txn) if misbehaves(PeerBug::AbortWhenUncertain) => {
                 self.outcome(cx, txn, false);
             }
+            // It may have ended while the sync that set this timer was under way.
+            Timer::Ask(txn) if self.state.taken.get(&txn) != Some(&false) => {}
             Timer::Ask(txn) => {
                 cx.send(COORDINATOR, Message::Ask(txn));
                 cx.set_timer(Timer::Ask(txn), ASK_US);

@@ -1,0 +1,30 @@
+//! Consensus: one order of values for all, also among some that lie.
+//!
+//! [`paxos`] among processes that crash, [`pbft`] among processes that lie, [`work`] (blocks and proof of work)
+//! among processes of which nobody knows how many there are; [`stake`] says whose turn it is when weight is
+//! stake or votes.
+//!
+//! Counting rule of every figure here: sends to oneself do not count, sends to dead peers do.
+
+pub mod paxos;
+pub mod pbft;
+pub mod stake;
+pub mod work;
+
+/// What a user asks of a peer: that this value be decided. Values are told apart by their numbers, from 1 on;
+/// in a ledger they stand for signed transactions, so nobody but a user can make one.
+pub type Request = u64;
+
+/// What a peer tells its user.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Decision {
+    /// This value has this place, for ever.
+    Decided {
+        /// Its place, from 1 on.
+        position: u64,
+        /// The value.
+        value: u64,
+    },
+    /// So few peers cannot do it: 3f + 1 are needed for f that lie.
+    Refused,
+}
