@@ -162,20 +162,10 @@ pub enum PeerBug {
     CountHints,
     /// A side of exactly half takes itself for the majority.
     StayWithHalf,
-    /// An acceptor forgets what it has promised.
-    ForgetPromise,
-    /// A proposer proposes its own value where it heard of an accepted one.
-    ProposeOwn,
     /// A replica takes the primary's word without asking the others for theirs.
     BelievePrimary,
-    /// A block counts whatever its hash.
-    AcceptUnworked,
     /// Only who started a rumour spreads it.
     KeepRumour,
-    /// A voter of Raft's forgets, when it restarts, what it had written.
-    ForgetHardState,
-    /// A coordinator's group tells the outcome before a majority has it.
-    TellUnreplicated,
 }
 
 /// Every bug of the shipped node, for tests that go through them. Those of the lab's algorithms are

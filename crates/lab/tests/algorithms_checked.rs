@@ -145,10 +145,7 @@ fn planted_bugs_of_algorithms_are_found() {
         (PeerBug::CountHints, "quorum-majority", "partition"),
         (PeerBug::StayWithHalf, "keep-majority", "halves"),
         (PeerBug::KeepRumour, "ring-neighbours", "none"),
-        (PeerBug::ProposeOwn, "paxos", "none"),
-        (PeerBug::ForgetPromise, "paxos", "delay"),
         (PeerBug::BelievePrimary, "pbft", "liar"),
-        (PeerBug::AcceptUnworked, "proof-of-work", "liar"),
     ];
     let mut missed = Vec::new();
     for (bug, name, faults) in bugs {

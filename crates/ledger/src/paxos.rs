@@ -6,7 +6,6 @@
 use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, majority, others};
-use base::planted::{PeerBug, misbehaves};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A proposer that has come to nothing tries again after this and up to twice as long.
@@ -81,7 +80,6 @@ impl Paxos {
             return;
         }
         let bound = self.promises.values().flatten().max();
-        let bound = bound.filter(|_| !misbehaves(PeerBug::ProposeOwn));
         self.proposed = bound.map(|(_, value)| *value).or(self.wants);
         if let Some(value) = self.proposed {
             cx.send_each(1..=self.nodes, &Message::Accept(self.ballot, value));
@@ -166,9 +164,7 @@ impl Peer for Paxos {
                 cx.send(from, Message::Later(self.state.promised));
             }
             Message::Prepare(ballot) => {
-                if !misbehaves(PeerBug::ForgetPromise) {
-                    self.state.promised = ballot;
-                }
+                self.state.promised = ballot;
                 let promise = Message::Promise(ballot, self.state.accepted);
                 cx.send_durable(self.state, from, promise);
             }

@@ -215,7 +215,7 @@ impl Pbft {
                 let position = self.carried_out;
                 cx.decide(Decision::Decided { position, value });
             }
-            if self.carried_out % CHECKPOINT == 0 {
+            if self.carried_out.is_multiple_of(CHECKPOINT) {
                 let word = Message::Checkpoint(self.carried_out);
                 cx.send_each(self.others(), &word);
                 self.checkpoint(self.me, self.carried_out);
@@ -228,9 +228,10 @@ impl Pbft {
 
     /// What a quorum has carried out is not looked at again.
     fn checkpoint(&mut self, from: PeerId, place: Place) {
+        let quorum = self.quorum();
         let votes = self.checkpoints.entry(place).or_default();
         votes.insert(from);
-        let reached = votes.len() >= (self.nodes + (self.nodes - 1) / 3) / 2 + 1;
+        let reached = votes.len() >= quorum;
         if reached && place > self.stable && place <= self.carried_out {
             self.stable = place;
             self.slots.retain(|other, _| *other > place);
@@ -423,7 +424,7 @@ impl Peer for Pbft {
     fn lie(message: Message, to: PeerId, lie: Lie) -> Option<Message> {
         let turned = match lie {
             Lie::Withhold => return None,
-            Lie::Equivocate => to % 2 == 0,
+            Lie::Equivocate => to.is_multiple_of(2),
             Lie::Forge => true,
         };
         if !turned {

@@ -8,7 +8,6 @@
 use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Lie, Peer, PeerId, others};
-use base::planted::{PeerBug, misbehaves};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,9 +101,7 @@ pub fn check(chain: &[Block]) -> Result<(), String> {
             "has another index"
         } else if block.previous != before {
             "does not follow from the one before"
-        } else if leading_zero_bits(&block.hash()) < bits_for(&chain[..i])
-            && !misbehaves(PeerBug::AcceptUnworked)
-        {
+        } else if leading_zero_bits(&block.hash()) < bits_for(&chain[..i]) {
             "lacks work"
         } else if !block.data.iter().all(|value| seen.insert(*value)) {
             "repeats a value"
@@ -283,7 +280,7 @@ impl Peer for ProofOfWork {
     fn lie(message: Message, to: PeerId, lie: Lie) -> Option<Message> {
         let turned = match lie {
             Lie::Withhold => return None,
-            Lie::Equivocate => to % 2 == 0,
+            Lie::Equivocate => to.is_multiple_of(2),
             Lie::Forge => true,
         };
         Some(match message {

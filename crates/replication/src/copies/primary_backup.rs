@@ -297,10 +297,9 @@ impl PrimaryBackup {
         if !enough && !misbehaves(PeerBug::PromoteUnheard) {
             return;
         }
-        if let Some(best) = answers.values().max_by_key(|log| rank(log)) {
-            if rank(best) > rank(&self.state.log) {
-                self.state.log = best.clone();
-            }
+        let best = answers.values().max_by_key(|log| rank(log));
+        if let Some(best) = best.filter(|best| rank(best) > rank(&self.state.log)) {
+            self.state.log = best.clone();
         }
         self.stage = Stage::Leading(BTreeMap::new(), self.state.log.len());
         let (me, nodes, epoch) = (self.me, self.nodes, self.state.epoch);
