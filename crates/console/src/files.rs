@@ -32,14 +32,6 @@ fn found(files: &FilesStatus) -> Markup {
         ("Copies corrupt", files.corrupt, true),
         ("Copies under way", files.making, false),
     ];
-    let counts: Vec<Vec<Markup>> = (counts.iter())
-        .map(|(name, n, is_bad)| {
-            vec![
-                plain(name),
-                html! { span.warn[*is_bad && *n > 0] { (count(*n)) } },
-            ]
-        })
-        .collect();
     let servers: Vec<Vec<Markup>> = (files.servers.iter())
         .map(|(node, address, is_heard, has_room, held)| {
             vec![
@@ -63,7 +55,14 @@ fn found(files: &FilesStatus) -> Markup {
         })
         .collect();
     html! {
-        (table(&[("What", false), ("How many", true)], &counts, ""))
+        div.figures {
+            @for (name, n, is_bad) in counts {
+                div.figure {
+                    span.name { (name) }
+                    span.value.warn[is_bad && n > 0] { (count(n)) }
+                }
+            }
+        }
         h2 { "Chunk servers" }
         (table(
             &[("Node", false), ("Chunks at", false), ("State", false), ("Chunks", true)],

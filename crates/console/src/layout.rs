@@ -28,19 +28,24 @@ pub fn page(page: Page, view: &View<'_>, body: &Markup) -> Markup {
             body {
                 header {
                     a.brand href="/" { "Althing" }
-                    nav {
-                        @for other in Page::ALL {
-                            a href=(other.path()) aria-current=[(*other == page).then_some("page")] {
-                                (other.title())
-                            }
-                        }
-                    }
                     @if let Some(status) = first {
                         span.node {
                             (phase(&status.phase, view.statuses.iter().all(|s| s.ready)))
                             span title="node id" { "node " code { (status.node) } }
                             span title="time since start" { "up " (span_ms(status.uptime_us / 1_000)) }
                             span title="version" { "v" (status.version) }
+                        }
+                    }
+                }
+                nav {
+                    @for (about, pages) in Page::ALL {
+                        section {
+                            span.about { (about) }
+                            @for other in *pages {
+                                a href=(other.path()) aria-current=[(*other == page).then_some("page")] {
+                                    (other.title())
+                                }
+                            }
                         }
                     }
                 }
