@@ -5,9 +5,10 @@ use crate::{Failure, Outcome, failed, table};
 use clap::{Args, Subcommand};
 use node::admin::MemberStatus;
 use node::{AdminCommand, AdminReply, Status};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+const PROMOTED_TIME: Duration = Duration::from_secs(30);
 
 /// What can be asked.
 #[derive(Args)]
@@ -48,6 +49,12 @@ enum What {
         /// Its node id or its address between nodes
         node: String,
     },
+    /// Let the asked stand-by take the place of the cluster that it follows
+    Promote {
+        /// Although that cluster was heard a moment ago, or nothing of a shard has come
+        #[arg(long)]
+        force: bool,
+    },
     /// Hand the leadership of a shard to a member
     TransferLeader {
         /// `meta` or `tree`
@@ -66,6 +73,7 @@ enum What {
 pub fn run(options: &Options) -> Outcome {
     let command = match &options.what {
         What::Status { json } => return status(&options.console, *json),
+        What::Promote { force } => return promote(&options.console, *force),
         What::Members { json } => return members(&options.console, *json),
         What::Join { seed } => AdminCommand::Join { seed: seed.clone() },
         What::Leave { node } => AdminCommand::Leave { node: node.clone() },
@@ -111,6 +119,42 @@ fn status(console: &str, json: bool) -> Outcome {
         print!("{}", describe(&statuses));
     }
     Ok(())
+}
+
+/// Promotes, and waits until writes are taken.
+fn promote(console: &str, force: bool) -> Outcome {
+    let statuses = |text: &str| serde_json::from_str::<Vec<Status>>(text);
+    let (_, before) = ask(console, "/v1/status", None, ANSWER_TIME)?;
+    let silent = statuses(&before).ok().and_then(|all| {
+        let follows = all.into_iter().find_map(|status| status.follows)?;
+        follows.shards.iter().map(|row| row.silent_ms).min()
+    });
+    let began = Instant::now();
+    match order(console, &AdminCommand::Promote { force })? {
+        AdminReply::Done { message } => println!("{message}"),
+        AdminReply::Refused { message } => return Err(failed(format!("refused: {message}"))),
+        other => {
+            return Err(failed(format!(
+                "the node answered something else: {other:?}"
+            )));
+        }
+    }
+    while began.elapsed() < PROMOTED_TIME {
+        let (code, answer) = ask(console, "/v1/status", None, ANSWER_TIME)?;
+        let all = statuses(&answer).map_err(|_| not_understood(console, code, &answer))?;
+        if all.iter().all(|status| status.phase == "serving") {
+            let took_ms = began.elapsed().as_millis() as u64;
+            let outage_ms = silent.unwrap_or(0) + took_ms;
+            println!(
+                "writes are taken {took_ms} ms after the order; the outage was {outage_ms} ms"
+            );
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(failed(
+        "ordered, but the node does not take writes yet: look at `althing cluster status`",
+    ))
 }
 
 fn members(console: &str, json: bool) -> Outcome {
@@ -194,6 +238,30 @@ fn describe(statuses: &[Status]) -> String {
             } else {
                 "a majority has room, all writes are taken"
             }
+        ));
+    }
+    if let Some(follows) = &first.follows {
+        let rows: Vec<Vec<String>> = (statuses.iter())
+            .flat_map(|status| status.follows.iter().flat_map(|f| &f.shards))
+            .map(|row| {
+                vec![
+                    row.shard.clone(),
+                    row.index.to_string(),
+                    row.commit.saturating_sub(row.index).to_string(),
+                    format!("{} ms ago", row.silent_ms),
+                ]
+            })
+            .collect();
+        let verb = if follows.promoted {
+            "followed"
+        } else {
+            "follows"
+        };
+        let heads = ["SHARD", "AT", "ENTRIES BEHIND", "PRIMARY HEARD"];
+        let cluster = &follows.cluster;
+        out.push_str(&format!(
+            "{verb} cluster {cluster}\n\n{}",
+            table::render(&heads, &rows)
         ));
     }
     let members: Vec<Vec<String>> = first

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "initial_members",
     "join",
     "observer",
+    "standby_of",
     "cores",
     "lanes",
     "insecure",
@@ -84,6 +85,8 @@ struct File {
     initial_members: Vec<String>,
     #[serde(default)]
     join: Vec<String>,
+    #[serde(default)]
+    standby_of: Vec<String>,
     #[serde(default)]
     observer: bool,
     #[serde(default = "one")]
@@ -469,6 +472,7 @@ fn build(file: File) -> Result<HostConfig, String> {
         },
         join: file.join.clone(),
         observes: file.observer,
+        standby_of: file.standby_of.clone(),
         pools,
         cache_pool,
         cache_redirects: file.cache.redirects.unwrap_or(defaults.cache_redirects),
@@ -520,6 +524,7 @@ fn build(file: File) -> Result<HostConfig, String> {
         ));
     }
     let addresses = file.initial_members.iter().chain(&file.join);
+    let addresses = addresses.chain(&file.standby_of);
     for member in addresses.chain(&file.advertise) {
         let port = member.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(1..))) {

@@ -115,10 +115,17 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 /// `althing serve --config FILE`.
-pub fn serve(file: &Path, join: &[String], until_stdin_ends: bool) -> Outcome {
+pub fn serve(
+    file: &Path,
+    (join, standby_of): (Vec<String>, Vec<String>),
+    until_stdin_ends: bool,
+) -> Outcome {
     let mut config = config::load(file)?;
     if !join.is_empty() {
-        config.core.join = join.to_vec();
+        config.core.join = join;
+    }
+    if !standby_of.is_empty() {
+        config.core.standby_of = standby_of;
     }
     host::run_with(config, |running| {
         if until_stdin_ends {

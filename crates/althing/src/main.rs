@@ -81,6 +81,9 @@ enum Mode {
         /// Join the cluster of one of these members (host:port between nodes), unless the node is of one already
         #[arg(long, value_name = "SEED", value_delimiter = ',')]
         join: Vec<String>,
+        /// Follow the cluster of one of these members (host:port between nodes) as its warm stand-by
+        #[arg(long, value_name = "PRIMARY", value_delimiter = ',')]
+        standby_of: Vec<String>,
         /// Stop when standard input ends; `althing dev` runs its nodes with it
         #[arg(long, hide = true)]
         until_stdin_ends: bool,
@@ -174,8 +177,9 @@ fn main() -> ExitCode {
         Mode::Serve {
             config,
             join,
+            standby_of,
             until_stdin_ends,
-        } => dev::serve(&config, &join, until_stdin_ends),
+        } => dev::serve(&config, (join, standby_of), until_stdin_ends),
         Mode::Config(ConfigMode::Check { file }) => config::check(&file),
         Mode::Cluster(options) => cluster::run(&options),
         Mode::Gateway(mode) => gateway::run(&mode),

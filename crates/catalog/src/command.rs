@@ -50,6 +50,20 @@ pub enum CatalogCommand {
     },
     /// All initial members vote: the cluster may serve.
     Formed,
+    /// The cluster is a stand-by of another. Repeated when that one's members change; nothing once promoted.
+    Follow {
+        /// The other one; 0 while it was not heard.
+        cluster: ClusterId,
+        /// Inter-node addresses of its nodes.
+        addresses: Vec<String>,
+    },
+    /// The stand-by takes the place of the cluster that it followed.
+    Promote,
+    /// A stand-by of this cluster took its place.
+    Supersede {
+        /// Which one and where, for people.
+        by: String,
+    },
     /// A switch of the gateways is set, or, without a value, removed.
     SetSwitch {
         /// Whose: a route's name.
@@ -97,6 +111,18 @@ impl CatalogCommand {
             Self::Formed => {
                 w.u8(6);
             }
+            Self::Follow { cluster, addresses } => {
+                w.u8(9).u64(cluster.0).u32(addresses.len() as u32);
+                addresses.iter().for_each(|address| {
+                    w.str(address);
+                });
+            }
+            Self::Promote => {
+                w.u8(10);
+            }
+            Self::Supersede { by } => {
+                w.u8(11).str(by);
+            }
             Self::SetSwitch { name, value } => {
                 w.u8(7).str(name).str(value);
             }
@@ -134,6 +160,16 @@ impl CatalogCommand {
                 replica: ReplicaId(r.u64()?),
             },
             6 => Self::Formed,
+            9 => Self::Follow {
+                cluster: ClusterId(r.u64()?),
+                addresses: (0..r.count(4)?)
+                    .map(|_| Ok(r.str()?.to_owned()))
+                    .collect::<Result<_, DecodeError>>()?,
+            },
+            10 => Self::Promote,
+            11 => Self::Supersede {
+                by: r.str()?.to_owned(),
+            },
             7 => Self::SetSwitch {
                 name: r.str()?.to_owned(),
                 value: r.str()?.to_owned(),

@@ -59,6 +59,17 @@ pub enum CatalogOutput {
     Changed,
 }
 
+/// The cluster that this one follows, or followed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Source {
+    /// Its id; 0 while it was not heard.
+    pub cluster: ClusterId,
+    /// Inter-node addresses of its nodes.
+    pub addresses: Vec<String>,
+    /// This cluster took its place.
+    pub is_promoted: bool,
+}
+
 /// The meta machine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Catalog {
@@ -80,6 +91,10 @@ pub struct Catalog {
     pub cache_pool: String,
     /// Switches of the gateways that are set, by name.
     pub switches: BTreeMap<String, String>,
+    /// Set on a stand-by, and on what was one.
+    pub source: Option<Source>,
+    /// The stand-by that took this cluster's place: it serves nobody any more.
+    pub superseded_by: Option<String>,
     cut: Option<Vec<u8>>,
 }
 
@@ -206,6 +221,22 @@ impl Catalog {
                 }
             }
             CatalogCommand::Formed => self.formed = true,
+            CatalogCommand::Follow { cluster, addresses } => {
+                let source = self.source.get_or_insert_default();
+                let is_it = source.cluster == ClusterId::default() || source.cluster == cluster;
+                if !source.is_promoted && is_it {
+                    source.cluster = cluster;
+                    source.addresses = addresses;
+                }
+            }
+            CatalogCommand::Promote => {
+                if let Some(source) = &mut self.source {
+                    source.is_promoted = true;
+                }
+            }
+            CatalogCommand::Supersede { by } => {
+                self.superseded_by.get_or_insert(by);
+            }
             CatalogCommand::SetSwitch { name, value } => {
                 if value.is_empty() {
                     self.switches.remove(&name);
@@ -247,6 +278,22 @@ impl Catalog {
         }
     }
 
+    /// A hash of which data shards there are and which slots they hold: a stand-by has the same.
+    pub fn layout(&self) -> u64 {
+        let mut w = Writer::new();
+        for (shard, record) in &self.shards {
+            w.u64(shard.0).str(&record.name).str(&record.pool);
+        }
+        for (name, pool) in &self.pools {
+            w.str(name);
+            pool.encode_into(&mut w);
+        }
+        w.str(&self.cache_pool);
+        let mut hasher = base::map::Fnv::default();
+        std::hash::Hasher::write(&mut hasher, w.as_slice());
+        std::hash::Hasher::finish(&hasher)
+    }
+
     /// The whole state in bytes; also what a node's cores tell each other.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
@@ -272,12 +319,24 @@ impl Catalog {
             pool.encode_into(&mut w);
         }
         w.str(&self.cache_pool);
-        // Without switches the form is as it was before there were any.
-        if !self.switches.is_empty() {
+        // Without any of these the form is as it was before there were any.
+        let stands_by = self.source.is_some() || self.superseded_by.is_some();
+        if !self.switches.is_empty() || stands_by {
             w.u32(self.switches.len() as u32);
             for (name, value) in &self.switches {
                 w.str(name).str(value);
             }
+        }
+        if stands_by {
+            w.str(self.superseded_by.as_deref().unwrap_or_default());
+            w.bool(self.source.is_some());
+        }
+        if let Some(source) = &self.source {
+            w.u64(source.cluster.0).bool(source.is_promoted);
+            w.u32(source.addresses.len() as u32);
+            source.addresses.iter().for_each(|address| {
+                w.str(address);
+            });
         }
         w.into_vec()
     }
@@ -335,6 +394,19 @@ impl Catalog {
             for _ in 0..r.count(8)? {
                 let name = r.str()?.to_owned();
                 catalog.switches.insert(name, r.str()?.to_owned());
+            }
+        }
+        if !r.is_empty() {
+            let by = r.str()?;
+            catalog.superseded_by = (!by.is_empty()).then(|| by.to_owned());
+            if r.bool()? {
+                let (cluster, is_promoted) = (ClusterId(r.u64()?), r.bool()?);
+                let addresses = (0..r.count(4)?).map(|_| Ok(r.str()?.to_owned()));
+                catalog.source = Some(Source {
+                    cluster,
+                    is_promoted,
+                    addresses: addresses.collect::<Result<_, DecodeError>>()?,
+                });
             }
         }
         r.finish()?;
@@ -429,6 +501,40 @@ mod tests {
         let before = c.clone();
         admit(&mut c, 2, "b:1");
         assert_eq!(c, before, "repeating it is harmless");
+    }
+
+    #[test]
+    fn standby_is_promoted_once_and_follows_one_cluster() {
+        let mut c = formed();
+        let plain = c.encode();
+        let follow = |c: &mut Catalog, cluster, address: &str| {
+            c.apply_command(CatalogCommand::Follow {
+                cluster: ClusterId(cluster),
+                addresses: vec![address.into()],
+            });
+        };
+        c.apply_command(CatalogCommand::Promote);
+        assert_eq!(c.encode(), plain, "there is nothing to promote");
+        follow(&mut c, 0, "a:1");
+        follow(&mut c, 5, "b:1");
+        follow(&mut c, 6, "c:1");
+        let source = c.source.clone().expect("a source");
+        assert_eq!(
+            (source.cluster, &source.addresses[0][..]),
+            (ClusterId(5), "b:1")
+        );
+        c.apply_command(CatalogCommand::Promote);
+        follow(&mut c, 5, "d:1");
+        let source = c.source.clone().expect("a source");
+        assert_eq!(
+            (source.is_promoted, &source.addresses[0][..]),
+            (true, "b:1")
+        );
+        assert_eq!(Catalog::decode(&c.encode()), Ok(c.clone()));
+        c.apply_command(CatalogCommand::Supersede { by: "x".into() });
+        c.apply_command(CatalogCommand::Supersede { by: "y".into() });
+        assert_eq!(c.superseded_by.as_deref(), Some("x"));
+        assert_eq!(Catalog::decode(&c.encode()), Ok(c));
     }
 
     #[test]

@@ -62,28 +62,25 @@ pub enum Page {
 }
 
 impl Page {
-    /// All, in the order of the navigation.
-    pub const ALL: &[Self] = &[
-        Self::Overview,
-        Self::Members,
-        Self::Shards,
-        Self::Sessions,
-        Self::Services,
-        Self::Calls,
-        Self::Tree,
-        Self::Cache,
-        Self::Keys,
-        Self::Topics,
-        Self::Gateway,
-        Self::Transactions,
-        Self::Globals,
-        Self::Files,
-        Self::Jobs,
+    /// All, by what they are about, in the order of the navigation.
+    pub const ALL: &[(&str, &[Self])] = &[
+        ("Cluster", &[Self::Overview, Self::Members, Self::Shards]),
+        ("Coordination", &[Self::Tree, Self::Sessions]),
+        ("Communication", &[Self::Services, Self::Calls, Self::Topics]),
+        ("Storage", &[Self::Cache, Self::Keys, Self::Files]),
+        ("Transactions", &[Self::Transactions, Self::Globals]),
+        ("Scheduling", &[Self::Jobs]),
+        ("Availability", &[Self::Gateway]),
     ];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().flat_map(|(_, pages)| pages.iter().copied())
+    }
 
     /// The page at a URL's path.
     pub fn at(path: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|page| page.path() == path)
+        Self::all().find(|page| page.path() == path)
     }
 
     /// The path of its URL.

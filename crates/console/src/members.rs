@@ -76,6 +76,19 @@ pub fn body(view: &View<'_>) -> Markup {
             &rows,
             "This node belongs to no cluster yet.",
         ))
+        @for follows in view.statuses.iter().filter_map(|status| status.follows.as_ref()) {
+            h2 { @if follows.promoted { "Followed until promoted" } @else { "Follows" } " cluster " (code(&follows.cluster)) }
+            (table(
+                &[("Shard", false), ("At", true), ("Entries behind", true), ("Primary heard", true)],
+                &follows.shards.iter().map(|row| vec![
+                    plain(&row.shard),
+                    plain(row.index.to_string()),
+                    plain(row.commit.saturating_sub(row.index).to_string()),
+                    plain(span_ms(row.silent_ms)),
+                ]).collect::<Vec<_>>(),
+                "Nothing yet.",
+            ))
+        }
         p.note { "A member is unreachable when more of its monitors that are heard of suspect it (φ of 8 and more) than do not. That decides nothing: leaders are elected, and only the meta shard admits and removes members." }
         p.note { "To add a node: " code { "althing cluster join SEED --console ADDRESS" } " on a fresh one. To remove one: " code { "althing cluster leave NODE" } "." }
     }

@@ -150,6 +150,22 @@ pub fn render(
             ];
             out.line(name, &labels, u64::from(member.reachable));
         }
+        let follows = || statuses.iter().filter_map(|status| status.follows.as_ref());
+        if follows().any(|f| !f.promoted) {
+            let rows = || follows().flat_map(|f| &f.shards);
+            let name = "althing_standby_lag_entries";
+            let help = "Entries that the primary is known to have committed and that are not here.";
+            out.family(name, "gauge", help);
+            for row in rows() {
+                let lag = row.commit.saturating_sub(row.index);
+                out.line(name, &[("shard", &row.shard)], lag);
+            }
+            let name = "althing_standby_silent_ms";
+            out.family(name, "gauge", "Milliseconds since the primary answered.");
+            for row in rows() {
+                out.line(name, &[("shard", &row.shard)], row.silent_ms);
+            }
+        }
         let name = "althing_member_phi";
         let help = "Suspicion of a member by each of its monitors; 8 and more is suspected.";
         out.family(name, "gauge", help);

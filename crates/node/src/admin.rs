@@ -24,6 +24,11 @@ pub enum AdminCommand {
         /// Which.
         node: String,
     },
+    /// Let this cluster take the place of the one that it follows.
+    Promote {
+        /// Although that one was heard a moment ago, or nothing of a shard has come.
+        force: bool,
+    },
     /// Hand the leadership of a shard to a member.
     TransferLeader {
         /// The shard's name, as `meta`, `tree` or `main/0`.
@@ -204,8 +209,40 @@ pub struct Status {
     pub disk: DiskSpace,
     /// True while writes that add data are refused here because disks are nearly full.
     pub additions_refused: bool,
+    /// On a stand-by, and on what was one: how far it has followed.
+    #[serde(default)]
+    pub follows: Option<FollowStatus>,
+    /// The stand-by that took this cluster's place, for people; empty where none did.
+    #[serde(default)]
+    pub superseded_by: String,
     /// Counters since start.
     pub counters: Counters,
+}
+
+/// How far a stand-by has followed.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FollowStatus {
+    /// The cluster that is followed, in hexadecimal; 0 while it was not heard.
+    pub cluster: String,
+    /// Where its nodes are asked.
+    pub addresses: Vec<String>,
+    /// True once this cluster took its place.
+    pub promoted: bool,
+    /// Shards of which this core has a replica.
+    pub shards: Vec<FollowRow>,
+}
+
+/// How far a shard has followed.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FollowRow {
+    /// Its name.
+    pub shard: String,
+    /// The primary's last entry that is in the state here.
+    pub index: u64,
+    /// The last that the primary is known to have committed.
+    pub commit: u64,
+    /// Milliseconds since the primary answered.
+    pub silent_ms: u64,
 }
 
 /// Room on the disk of a data directory; of the fullest one where lanes have disks of their own.

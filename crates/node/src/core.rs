@@ -24,6 +24,7 @@ use crate::registry::Copies;
 use crate::replicas::Replicas;
 use crate::reports::Reports;
 use crate::space::Space;
+use crate::standby::Standby;
 use crate::zookeeper::{self, Zookeeper};
 use base::{ClusterId, CoreAddress, CoreId, LaneId, NodeId, Now, ReplicaId, Rng, ShardId};
 use bytes::Bytes;
@@ -52,6 +53,8 @@ pub struct CoreConfig {
     pub initial_members: Vec<String>,
     /// Inter-node addresses of members to join where there are no initial members: they are asked in turn.
     pub join: Vec<String>,
+    /// Inter-node addresses of a cluster that the one which this node founds or is of shall follow; empty: none.
+    pub standby_of: Vec<String>,
     /// Whether this node, when it joins, is to follow without a vote.
     pub observes: bool,
     /// This node's id: drawn at random (never 0) when the data directory is made and kept in it. Whoever
@@ -112,6 +115,7 @@ impl Default for CoreConfig {
             address: "127.0.0.1:7401".into(),
             initial_members: vec!["127.0.0.1:7401".into()],
             join: Vec::new(),
+            standby_of: Vec::new(),
             observes: false,
             node: NodeId(1),
             seed: 0,
@@ -228,6 +232,7 @@ pub struct Core {
     pub(crate) asks: Vec<Ask>,
     pub(crate) stopped: bool,
     pub(crate) space: Space,
+    pub(crate) standby: Standby,
     /// Nodes of other clusters whose streams were refused.
     pub(crate) refused: BTreeSet<(String, ClusterId)>,
     pub(crate) timers: Timers,
@@ -321,6 +326,7 @@ impl Core {
             asks: Vec::new(),
             stopped: false,
             space: Space::default(),
+            standby: Standby::default(),
             refused: BTreeSet::new(),
             empty_tree: Coordination::new(),
             timers: Timers {
@@ -487,7 +493,7 @@ impl Core {
     /// What the host (or the lab) sends first on a stream that it dials to `to` for this core.
     pub fn hello(&self, to: &Endpoint) -> Hello {
         Hello {
-            cluster: self.cluster,
+            cluster: self.cluster_for(&to.address),
             from: self.me,
             address: self.config.address.clone(),
             to_core: to.core,
@@ -589,6 +595,7 @@ impl Core {
 
     /// The front ends that take a [`Context`], and that.
     fn fronts(&mut self, now: Now) -> (&mut Redis, &mut Kafka, &mut Desk, Context<'_>) {
+        let follows = self.follows() || self.superseded_by().is_some();
         let cx = Context {
             now,
             time_ms: self.stamp_clock.read_ms(now),
@@ -600,6 +607,7 @@ impl Core {
             registry_copy: self.copies.copy.as_deref(),
             space: &self.space,
             full: &self.space.full,
+            follows,
             asks: &mut self.asks,
             actions: &mut self.actions,
             counters: &mut self.counters,

@@ -231,6 +231,43 @@ pub enum Frame {
         /// Tokens of its questions that this is the answer to.
         reached: Vec<u64>,
     },
+    /// "What is new behind this index?", of a node of a stand-by. Answered by `Followed`.
+    Follow {
+        /// Of which shard.
+        shard: ShardId,
+        /// Who asks.
+        from: CoreAddress,
+        /// Where to answer.
+        address: String,
+        /// The first entry that is not there.
+        index: LogIndex,
+        /// Entries of at most so many bytes; 0: none.
+        bytes_max: u64,
+    },
+    /// The answer to a `Follow`.
+    Followed {
+        /// Of which shard.
+        shard: ShardId,
+        /// The answerer's cluster.
+        cluster: ClusterId,
+        /// Its shards and slots, as a hash.
+        layout: u64,
+        /// Inter-node addresses of its members.
+        addresses: Vec<String>,
+        /// As far as is known committed.
+        commit: LogIndex,
+        /// Where the entries are not in memory any more: a snapshot that can be fetched, else 0.
+        snapshot: LogIndex,
+        /// Index and content, in order.
+        entries: Vec<(LogIndex, Bytes)>,
+    },
+    /// A stand-by took the place of a cluster.
+    Superseded {
+        /// Of this one.
+        cluster: ClusterId,
+        /// Which one and where, for people.
+        by: String,
+    },
     /// What the sender knows of who is reachable, or wants to know.
     Gossip {
         /// The sender.
@@ -422,6 +459,38 @@ impl Frame {
                 for Held { shard, term, leads } in held {
                     w.u64(shard.0).u64(*term).bool(*leads);
                 }
+            }
+            Self::Follow {
+                shard,
+                from,
+                address,
+                index,
+                bytes_max,
+            } => {
+                core(w.u8(28).u64(shard.0), *from).str(address);
+                w.u64(*index).u64(*bytes_max);
+            }
+            Self::Followed {
+                shard,
+                cluster,
+                layout,
+                addresses,
+                commit,
+                snapshot,
+                entries,
+            } => {
+                w.u8(29).u64(shard.0).u64(cluster.0).u64(*layout);
+                w.u64(*commit).u64(*snapshot).u32(addresses.len() as u32);
+                for address in addresses {
+                    w.str(address);
+                }
+                w.u32(entries.len() as u32);
+                for (index, data) in entries {
+                    w.u64(*index).bytes(data);
+                }
+            }
+            Self::Superseded { cluster, by } => {
+                w.u8(30).u64(cluster.0).str(by);
             }
             Self::Gossip { from, rumor } => {
                 rumor.encode_into(w.u8(27).u64(from.0));
@@ -629,6 +698,39 @@ impl Frame {
                 };
                 Self::Report { hops, report }
             }
+            28 => Self::Follow {
+                shard: ShardId(r.u64()?),
+                from: read_core(&mut r)?,
+                address: r.str()?.to_owned(),
+                index: r.u64()?,
+                bytes_max: r.u64()?,
+            },
+            29 => {
+                let (shard, cluster) = (ShardId(r.u64()?), ClusterId(r.u64()?));
+                let layout = r.u64()?;
+                let (commit, snapshot) = (r.u64()?, r.u64()?);
+                let mut addresses = Vec::new();
+                for _ in 0..r.count(4)? {
+                    addresses.push(r.str()?.to_owned());
+                }
+                let mut entries = Vec::new();
+                for _ in 0..r.count(12)? {
+                    entries.push((r.u64()?, bytes.slice_ref(r.bytes()?)));
+                }
+                Self::Followed {
+                    shard,
+                    cluster,
+                    layout,
+                    addresses,
+                    commit,
+                    snapshot,
+                    entries,
+                }
+            }
+            30 => Self::Superseded {
+                cluster: ClusterId(r.u64()?),
+                by: r.str()?.to_owned(),
+            },
             27 => Self::Gossip {
                 from: NodeId(r.u64()?),
                 rumor: Rumor::decode_from(&mut r)?,
@@ -651,6 +753,8 @@ impl Frame {
             | Self::Beaten { shard, .. }
             | Self::Fetch { shard, .. }
             | Self::Piece { shard, .. }
+            | Self::Follow { shard, .. }
+            | Self::Followed { shard, .. }
             | Self::Gone { shard, .. }
             | Self::Transfer { shard, .. }
             | Self::Tell { shard, .. } => Some(*shard),
@@ -658,6 +762,7 @@ impl Frame {
             | Self::Report { .. }
             | Self::Join { .. }
             | Self::Gossip { .. }
+            | Self::Superseded { .. }
             | Self::Probe { .. }
             | Self::Probed { .. } => Some(catalog::META_SHARD),
             Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
@@ -676,6 +781,12 @@ impl Frame {
                 | Self::Probe { .. }
                 | Self::Probed { .. }
                 | Self::Join { .. }
+                // Between a stand-by and its primary.
+                | Self::Follow { .. }
+                | Self::Followed { .. }
+                | Self::Fetch { .. }
+                | Self::Piece { .. }
+                | Self::Superseded { .. }
         )
     }
 }
@@ -825,6 +936,26 @@ mod tests {
             Frame::Tell {
                 shard,
                 unit: Bytes::from_static(b"t"),
+            },
+            Frame::Follow {
+                shard,
+                from,
+                address: text(),
+                index: 7,
+                bytes_max: 8,
+            },
+            Frame::Followed {
+                shard,
+                cluster: ClusterId(5),
+                layout: 6,
+                addresses: vec![text()],
+                commit: 9,
+                snapshot: 7,
+                entries: vec![(8, Bytes::from_static(b"e"))],
+            },
+            Frame::Superseded {
+                cluster: ClusterId(5),
+                by: text(),
             },
             Frame::Gossip {
                 from: to,

@@ -43,6 +43,8 @@ pub struct Context<'a> {
     pub space: &'a Space,
     /// Shards that take no more data: their disks are nearly full.
     pub full: &'a BTreeSet<ShardId>,
+    /// True on a stand-by, and where another cluster took this one's place: no writes are taken.
+    pub follows: bool,
     /// Requests to the core, in order.
     pub asks: &'a mut Vec<Ask>,
     /// For the host.

@@ -4,7 +4,7 @@
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
 //! (shards and lanes), `formation` (how a node comes to be of a cluster), `reports` (when it may go),
 //! `gossip` (who is reachable), `holders` and `links` (what other cores serve), `front`, `zookeeper`, `redis`, `kafka` and [`desk`] (the front ends),
-//! `people` (status and orders), `space` (when a disk is nearly full).
+//! `standby` (following another cluster), `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
 pub mod core;
@@ -29,6 +29,7 @@ mod registry;
 mod replicas;
 mod reports;
 mod space;
+mod standby;
 mod transactions;
 mod turn;
 mod zookeeper;

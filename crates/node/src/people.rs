@@ -37,6 +37,7 @@ impl Core {
             AdminCommand::Status => AdminReply::Status(Box::new(self.status(now))),
             AdminCommand::Join { seed } => done(self.join(&seed)),
             AdminCommand::Leave { node } => done(self.order_leave(&node)),
+            AdminCommand::Promote { force } => done(self.order_promote(now, force)),
             AdminCommand::TransferLeader { shard, to } => done(self.order_transfer(&shard, &to)),
             AdminCommand::Snapshot { shard } => done(self.order_snapshot(&shard)),
             AdminCommand::TreeRead { path, address } => self.read_tree(&path, &address),
@@ -229,7 +230,7 @@ impl Core {
             lanes: self.config.lanes,
             phase: phase.into(),
             waiting_for,
-            ready: self.serves() || !self.holds(TREE_SHARD),
+            ready: self.serves() || !self.holds(TREE_SHARD) || phase == "following",
             uptime_us: now.mono_us.saturating_sub(self.started_us),
             members: self.member_statuses(now),
             shards: self.replicas.iter().map(|s| self.shard_status(s)).collect(),
@@ -242,6 +243,8 @@ impl Core {
             globals: self.globals_status(now),
             topics: self.topics_status(),
             pools: self.pool_statuses(),
+            follows: self.follow_status(now),
+            superseded_by: self.superseded_by().cloned().unwrap_or_default(),
             disk: self.space.own,
             additions_refused: self.zookeeper.refuses_additions,
             counters: {
@@ -268,6 +271,16 @@ impl Core {
         }
         if self.cluster == ClusterId(0) {
             return self.formation.status();
+        }
+        if let Some(by) = self.superseded_by() {
+            return (
+                "superseded",
+                format!("nothing: {by} took this cluster's place"),
+            );
+        }
+        if self.follows() && self.caught_up.contains(&TREE_SHARD) {
+            let waits = "a command: `althing cluster promote` lets it take the place of the cluster that it follows";
+            return ("following", waits.into());
         }
         if self.serves() || !self.holds(TREE_SHARD) {
             return ("serving", String::new());

@@ -359,6 +359,11 @@ impl Redis {
         let Some(client) = self.clients.get(&id) else {
             return Err(DOWN);
         };
+        if cx.follows && spec.access == Access::Write {
+            return Err(Reply::error(
+                "READONLY You can't write against a read only replica: this cluster follows another one; write there, or promote this one with `althing cluster promote`",
+            ));
+        }
         let is_sent_on = !client.is_linked && (self.redirects || client.knows_cluster);
         let mut shards: Vec<ShardId> = only.into_iter().collect();
         let mut has_keys = false;

@@ -605,7 +605,7 @@ impl Core {
     }
 
     /// A new leader's clock is not behind its shard's; the tree's grants every session a full time-out.
-    fn lead(&mut self, now: Now, id: ShardId) {
+    pub(crate) fn lead(&mut self, now: Now, id: ShardId) {
         let machine = self.replicas.get(id).map(Shard::machine);
         let Some(data) = machine.and_then(ShardMachine::data) else {
             return;

@@ -6,6 +6,7 @@ use crate::frame::Frame;
 use crate::holders::Held;
 use crate::kafka;
 use crate::peers::core_of;
+use crate::standby::PrimarySays;
 use base::{ClusterId, CoreAddress, NodeId, Now, ShardId, Term};
 use bytes::Bytes;
 use catalog::{Catalog, CatalogCommand, META_SHARD, MemberState, TREE_SHARD};
@@ -43,6 +44,7 @@ impl Core {
     }
 
     fn tick(&mut self, now: Now) {
+        self.keep_following(now);
         for shard in self.replicas.iter_mut() {
             shard.tick(now);
         }
@@ -231,7 +233,7 @@ impl Core {
 
     fn expire(&mut self, now: Now) {
         let leads = (self.replicas.get(TREE_SHARD)).is_some_and(Shard::is_leader);
-        if !leads {
+        if !leads || self.follows() {
             return;
         }
         for (session, generation) in self.leases.poll_expired(now.mono_us, EXPIRED_MAX) {
@@ -453,6 +455,9 @@ impl Core {
             let serves_tree = self.holds(TREE_SHARD) && self.caught_up.contains(&TREE_SHARD);
             let is_open = self.open_fronts.contains(&front);
             let serves = match front {
+                _ if self.superseded_by().is_some() => false,
+                // Of a stand-by, keys may be read; sessions and groups are writes.
+                FrontEnd::Zookeeper | FrontEnd::Kafka if self.follows() => false,
                 FrontEnd::Zookeeper => serves_tree,
                 FrontEnd::Redis => self.serves_pool(&self.catalog.cache_pool, is_open),
                 // The registry of topics is in the tree's shard. All records are at one core.
@@ -530,7 +535,8 @@ impl Core {
     pub(crate) fn peer_opened(&mut self, stream: StreamId, hello: Hello) {
         let stranger = (hello.address.clone(), hello.cluster);
         let strangers = hello.cluster == ClusterId(0) || self.cluster == ClusterId(0);
-        if hello.cluster != self.cluster && !strangers {
+        let is_primary = self.is_of_primary(hello.cluster, &hello.address);
+        if hello.cluster != self.cluster && !strangers && !is_primary {
             // It dials again and again; once is enough to say so.
             if self.refused.len() < REFUSED_MAX && self.refused.insert(stranger) {
                 self.log(
@@ -702,6 +708,9 @@ impl Core {
                     replica.handle_fetch(now, from.node, index, offset, length, journal);
                 }
             }
+            Frame::Piece { shard, piece } if their_cluster != self.cluster => {
+                self.followed_piece(now, shard, piece);
+            }
             Frame::Piece { shard, piece } => {
                 let lane = self.lane_of(shard);
                 if let (Some(replica), Some(lane)) =
@@ -720,6 +729,34 @@ impl Core {
                 machine_version,
                 addresses,
             } => self.peers.set_about(from, machine_version, addresses),
+            Frame::Follow {
+                shard,
+                from,
+                address,
+                index,
+                bytes_max,
+            } => self.followed_by(shard, (from, address), index, bytes_max),
+            Frame::Followed {
+                shard,
+                cluster,
+                layout,
+                addresses,
+                commit,
+                snapshot,
+                entries,
+            } => {
+                let says = PrimarySays {
+                    shard,
+                    cluster,
+                    layout,
+                    addresses,
+                    commit,
+                    snapshot,
+                    entries,
+                };
+                self.followed(now, says);
+            }
+            Frame::Superseded { cluster, by } => self.superseded(cluster, by),
             Frame::Gossip { from, rumor } => self.rumor(now, from, rumor),
             Frame::Holds { from, held } => self.holds_frame(now, from, held),
             Frame::AskRegistry { from, token } => self.registry_asked(from, token),

@@ -4,6 +4,7 @@
 //! [`snapshot`] (files of snapshots), then [`shard`]: the life of a replica.
 
 pub mod entry;
+pub mod follow;
 pub mod machine;
 pub mod membership;
 pub mod shard;

@@ -4,6 +4,7 @@
 //! snapshot each chunk does. All chapters share one cut, since no unit is applied between their
 //! `begin_snapshot`s.
 
+use crate::follow::Source;
 use crate::transaction::Work;
 use crate::transaction::store::Chapters;
 use crate::transaction::touch;
@@ -49,6 +50,8 @@ pub struct Data {
     pub globals: Globals,
     /// Jobs, agents, and what runs where; only the tree shard's is ever used.
     pub scheduling: Scheduling,
+    /// How far this shard has followed another cluster's.
+    pub source: Source,
     /// An empty cache in which commands of transactions are tried.
     scratch: Cache,
     /// Empty between units; kept for its room.
@@ -69,6 +72,7 @@ pub(crate) enum Chapter {
     Transactions = 7,
     Globals = 8,
     Scheduling = 9,
+    Source = 11,
 }
 
 impl Chapter {
@@ -82,6 +86,7 @@ impl Chapter {
         Self::Transactions,
         Self::Globals,
         Self::Scheduling,
+        Self::Source,
     ];
 
     fn from_number(number: u8) -> Option<Self> {
@@ -183,6 +188,8 @@ impl DataUnit {
             Chapter::Transactions => Self::Transactions(transactions::Unit::decode(&unit)?),
             Chapter::Globals => Self::Globals(global::Unit::decode(&unit)?),
             Chapter::Scheduling => Self::Scheduling(scheduling::Unit::decode(&unit)?),
+            // It has units of another form, which the shard applies.
+            Chapter::Source => return Err(DecodeError::Invalid("chapter")),
         })
     }
 }
@@ -224,6 +231,13 @@ impl ShardMachine {
 
     /// A data shard's chapters.
     pub fn data(&self) -> Option<&Data> {
+        match self {
+            Self::Data(data) => Some(data),
+            Self::Catalog(_) => None,
+        }
+    }
+
+    pub(crate) fn data_mut(&mut self) -> Option<&mut Data> {
         match self {
             Self::Data(data) => Some(data),
             Self::Catalog(_) => None,
@@ -383,6 +397,7 @@ impl Data {
             Chapter::Transactions => &self.transactions,
             Chapter::Globals => &self.globals,
             Chapter::Scheduling => &self.scheduling,
+            Chapter::Source => &self.source,
         }
     }
 
@@ -397,6 +412,7 @@ impl Data {
             Chapter::Transactions => &mut self.transactions,
             Chapter::Globals => &mut self.globals,
             Chapter::Scheduling => &mut self.scheduling,
+            Chapter::Source => &mut self.source,
         }
     }
 

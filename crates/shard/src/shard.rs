@@ -6,6 +6,7 @@
 
 mod apply;
 mod barriers;
+mod follow;
 mod transfer;
 
 use crate::entry::Batch;
@@ -117,6 +118,8 @@ pub struct Shard {
     digests: VecDeque<(LogIndex, u64)>,
     digest_sent: LogIndex,
     is_lazy: bool,
+    follows: bool,
+    staged: Option<follow::Staged>,
     /// This replica leads, has applied its term's first entry, and owes the others the digest there.
     digest_due: bool,
     log_bytes_since_snapshot: u64,
@@ -189,6 +192,8 @@ impl Shard {
             digests: VecDeque::new(),
             digest_sent: 0,
             is_lazy: false,
+            follows: false,
+            staged: None,
             digest_due: false,
             log_bytes_since_snapshot: 0,
             snapshot_requested: false,
@@ -403,9 +408,10 @@ impl Shard {
         PENDING_BYTES_MAX.saturating_sub(self.pending_bytes)
     }
 
-    /// Gathers a unit for the next entry. False when this replica does not lead or has too much waiting.
+    /// Gathers a unit for the next entry. False when this replica does not lead, has too much waiting, or follows
+    /// another cluster.
     pub fn propose(&mut self, unit: Bytes) -> bool {
-        if !self.is_leader() || unit.len() > self.room_bytes() {
+        if !self.is_leader() || unit.len() > self.room_bytes() || self.follows {
             return false;
         }
         self.pending_bytes += unit.len();

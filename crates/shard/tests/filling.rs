@@ -3,10 +3,11 @@
 #[allow(dead_code)] // The rig serves several tests; each uses its part.
 mod rig;
 
-use base::ReplicaId;
+use base::{ReplicaId, State};
 use replication::raft::Change;
 use rig::{Net, Node, place};
 use shard::ShardEvent;
+use shard::follow::Followed;
 
 /// A leader with some megabytes of state, its snapshot, and an empty second replica that is to learn.
 fn leader_and_newcomer(megabytes: usize) -> Net {
@@ -185,4 +186,142 @@ fn removed_replica_is_out_of_the_membership() {
     net.settle();
     let members = net.node(1).shard.group().unwrap().membership().clone();
     assert!(!members.contains(ReplicaId(2)));
+}
+
+// --- following another cluster ---
+
+/// The primary's entries that the stand-by lacks, proposed there. False when they are in a snapshot only.
+fn follow(primary: &mut Node, standby: &mut Node) -> bool {
+    let next = standby.shard.source().index.max(1) + 1;
+    let Some(entries) = primary.shard.committed_from(next, 1 << 20) else {
+        return false;
+    };
+    let commit = primary.shard.applied();
+    for (index, data) in entries {
+        let entry = Followed::Entry {
+            index,
+            commit,
+            data,
+        };
+        assert!(standby.shard.propose_followed(&entry));
+    }
+    standby.settle();
+    true
+}
+
+fn tree_digest(node: &Node) -> u64 {
+    let data = node.shard.machine().data();
+    data.expect("the tree's shard").coordination.digest()
+}
+
+fn primary() -> Node {
+    let mut primary = Node::bootstrap(1);
+    primary.settle();
+    assert!(primary.open_session());
+    primary.settle();
+    for i in 0..30 {
+        primary.create_node(&format!("/n{i}"), 100_000);
+        primary.settle();
+    }
+    primary
+}
+
+#[test]
+fn standby_has_the_primarys_state_and_what_is_repeated_changes_nothing() {
+    let mut primary = primary();
+    let mut standby = Node::bootstrap(2);
+    standby.settle();
+    standby.shard.set_follows(true);
+    assert!(!standby.open_session(), "it proposes nothing of its own");
+    while standby.shard.source().index < primary.shard.applied() {
+        assert!(follow(&mut primary, &mut standby));
+    }
+    assert_eq!(tree_digest(&standby), tree_digest(&primary));
+    let late = Followed::Entry {
+        index: 5,
+        commit: 5,
+        data: bytes::Bytes::from_static(b"not even an entry"),
+    };
+    assert!(standby.shard.propose_followed(&late));
+    standby.settle();
+    assert_eq!(tree_digest(&standby), tree_digest(&primary));
+    // It knows how far it is when it starts again, from its log and from its snapshot.
+    for with_snapshot in [false, true] {
+        if with_snapshot {
+            standby.shard.request_snapshot();
+            standby.settle();
+            assert!(standby.shard.snapshot_index() > 0);
+        }
+        standby = standby.restart();
+        standby.settle();
+        let at = standby.shard.source().index;
+        assert_eq!(at, primary.shard.applied(), "{with_snapshot}");
+        assert_eq!(tree_digest(&standby), tree_digest(&primary));
+    }
+}
+
+#[test]
+fn promoted_standby_takes_no_entry_of_the_old_primary_any_more() {
+    let mut primary = primary();
+    let mut standby = Node::bootstrap(2);
+    standby.settle();
+    standby.shard.set_follows(true);
+    while standby.shard.source().index < primary.shard.applied() {
+        assert!(follow(&mut primary, &mut standby));
+    }
+    standby.shard.set_follows(false);
+    assert!(standby.open_session());
+    standby.settle();
+    let own = tree_digest(&standby);
+    assert_ne!(own, tree_digest(&primary));
+    primary.create_node("/late", 10);
+    primary.settle();
+    assert!(follow(&mut primary, &mut standby));
+    assert_eq!(tree_digest(&standby), own);
+}
+
+#[test]
+fn standby_is_filled_by_a_snapshot_that_passes_through_its_log() {
+    let mut primary = primary();
+    primary.shard.request_snapshot();
+    primary.settle();
+    let index = primary.shard.snapshot_index();
+    primary = primary.restart();
+    primary.settle();
+    let mut standby = Node::bootstrap(2);
+    standby.settle();
+    standby.shard.set_follows(true);
+    assert!(!follow(&mut primary, &mut standby), "a snapshot only");
+    let mut offset = 0;
+    while standby.shard.source().index < index {
+        primary.told.clear();
+        let (now, to) = (primary.now, base::NodeId(2));
+        let journal = &mut primary.journal;
+        (primary.shard).handle_fetch(now, to, index, offset, 256 << 10, journal);
+        primary.settle();
+        let piece = primary.told.iter().find_map(|event| match event {
+            ShardEvent::Piece { piece, .. } => Some(piece.clone()),
+            _ => None,
+        });
+        let piece = piece.expect("a piece");
+        offset += piece.bytes.len() as u64;
+        let piece = Followed::Piece {
+            index,
+            offset: piece.offset,
+            is_last: offset >= piece.total,
+            bytes: piece.bytes,
+        };
+        assert!(standby.shard.propose_followed(&piece));
+        standby.settle();
+        // What is half here survives a restart.
+        if offset == 512 << 10 {
+            standby = standby.restart();
+            standby.settle();
+            assert_eq!(standby.shard.staged(), Some((index, offset)));
+        }
+    }
+    while standby.shard.source().index < primary.shard.applied() {
+        assert!(follow(&mut primary, &mut standby));
+    }
+    assert_eq!(tree_digest(&standby), tree_digest(&primary));
 }

@@ -414,6 +414,7 @@ fn clients_python(plan: &Plan) -> Result<Tests, String> {
         "tests/python/test_people.py",
         "tests/python/test_services.py",
         "tests/python/test_jobs.py",
+        "tests/python/test_standby.py",
         "tests/python/test_watches.py",
     ];
     pytest("clients-python", &files, plan.limit(900, 900), &[])

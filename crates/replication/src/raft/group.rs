@@ -8,7 +8,10 @@ use crate::raft::membership::{Change, Membership, conf_change, decode_changes, e
 use base::{LogIndex, ReplicaId, Rng, Term};
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole, Storage};
+use raft::{
+    Config, GetEntriesContext, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
+    Storage,
+};
 
 /// Settings of a group. Times are in ticks.
 #[derive(Clone, Debug)]
@@ -436,6 +439,26 @@ impl Group {
             self.idle_ticks = 0;
             self.raw.ping();
         }
+    }
+
+    /// Committed entries from `low` on: index and data, empty for raft's own; at most about so many bytes, and
+    /// at least one if there is one. `None` when the log in memory begins later.
+    pub fn committed_from(&self, low: LogIndex, bytes_max: u64) -> Option<Vec<(LogIndex, Bytes)>> {
+        let log = self.raw.store();
+        let end = self.commit().min(log.last()) + 1;
+        if low < log.first() {
+            return None;
+        }
+        if low >= end {
+            return Some(Vec::new());
+        }
+        let all = GetEntriesContext::empty(false);
+        let entries = log.entries(low, end, bytes_max, all).ok()?;
+        let units = |e: Entry| match e.get_entry_type() {
+            EntryType::EntryNormal => (e.index, e.data),
+            _ => (e.index, Bytes::new()),
+        };
+        Some(entries.into_iter().map(units).collect())
     }
 
     /// This replica.

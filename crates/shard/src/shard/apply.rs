@@ -2,6 +2,7 @@
 
 use super::{Shard, ShardEvent};
 use crate::entry::Batch;
+use crate::follow::Followed;
 use crate::version;
 use base::{ApplyFault, LogIndex, Stamp, Term};
 use bytes::Bytes;
@@ -90,6 +91,14 @@ impl Shard {
                     self.version = self.version.max(version);
                 }
                 return true;
+            }
+            if let Some(followed) = Followed::read(&unit) {
+                self.apply_followed(followed);
+                return true;
+            }
+            if let Some(data) = self.machine.data_mut() {
+                // From now on it goes its own way.
+                data.source.is_closed = data.source.index > 0;
             }
             let applied = self.machine.apply(stamp, &unit, &mut self.outputs);
             self.tell(applied);

@@ -458,7 +458,8 @@ impl Shard {
         let wanted = group.snapshot_wanted();
         let due = self.log_bytes_since_snapshot > self.config.snapshot_log_bytes
             && self.log_bytes_since_snapshot > self.machine.bytes();
-        if !(due || wanted || self.snapshot_requested) {
+        // A state that is coming in stands in the log only.
+        if !(due || wanted || self.snapshot_requested) || self.staged.is_some() {
             return;
         }
         let membership = group.membership().clone();
@@ -586,6 +587,7 @@ impl Shard {
         };
         self.machine = machine;
         self.version = version;
+        self.staged = None;
         self.backlog.clear();
         self.applied = (index, term);
         self.digests.clear();
