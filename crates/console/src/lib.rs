@@ -66,7 +66,10 @@ impl Page {
     pub const ALL: &[(&str, &[Self])] = &[
         ("Cluster", &[Self::Overview, Self::Members, Self::Shards]),
         ("Coordination", &[Self::Tree, Self::Sessions]),
-        ("Communication", &[Self::Services, Self::Calls, Self::Topics]),
+        (
+            "Communication",
+            &[Self::Services, Self::Calls, Self::Topics],
+        ),
         ("Storage", &[Self::Cache, Self::Keys, Self::Files]),
         ("Transactions", &[Self::Transactions, Self::Globals]),
         ("Scheduling", &[Self::Jobs]),
@@ -75,7 +78,9 @@ impl Page {
 
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().flat_map(|(_, pages)| pages.iter().copied())
+        Self::ALL
+            .iter()
+            .flat_map(|(_, pages)| pages.iter().copied())
     }
 
     /// The page at a URL's path.

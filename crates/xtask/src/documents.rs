@@ -63,6 +63,9 @@ impl Sources {
     pub fn command_problem(&self, command: &str) -> Option<String> {
         let (folder, rest) = if let Some(rest) = command.strip_prefix("cargo xtask") {
             ("crates/xtask/src/", rest)
+        } else if let Some(rest) = command.strip_prefix("althing lab") {
+            // Its algorithms and scenarios are in the crates of their chapters.
+            ("crates/", rest)
         } else if let Some(rest) = command.strip_prefix("althing") {
             ("crates/althing/src/", rest)
         } else if command.is_empty() {
