@@ -383,7 +383,9 @@ impl Core {
             Event::PeerOpened { stream, hello } => self.peer_opened(stream, hello),
             Event::PeerFrame { stream, frame } => self.peer_frame(now, stream, &frame),
             Event::PeerClosed { stream } => {
-                self.peers.closed(stream);
+                if let Some(node) = self.peers.closed(stream) {
+                    self.wake_led_by(node);
+                }
                 self.links_stream_closed(stream);
             }
             Event::SendFailed { to } => self.send_failed(now, &to),

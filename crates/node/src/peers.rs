@@ -63,9 +63,9 @@ impl Peers {
         self.streams.insert(stream, hello);
     }
 
-    /// A stream ended.
-    pub fn closed(&mut self, stream: StreamId) {
-        self.streams.remove(&stream);
+    /// A stream ended. Yields the node that spoke on it.
+    pub fn closed(&mut self, stream: StreamId) -> Option<NodeId> {
+        self.streams.remove(&stream).map(|hello| hello.from.node)
     }
 
     /// Who speaks on a stream.

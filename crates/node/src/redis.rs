@@ -26,7 +26,7 @@ use base::planted::{Bug, planted};
 use base::{CoreAddress, Now, Origin, ShardId};
 use blocking::Blocked;
 use bytes::Bytes;
-use client::{PendingKind, Waits};
+use client::{Pending, PendingKind, Waits};
 use shard::{DataUnit, Shard};
 use std::collections::{BTreeMap, VecDeque};
 use storage::cache::{Access, Body, Cache, Command, DATABASES, Output, Reply, Spec, Unit, spec};
@@ -90,6 +90,20 @@ fn answer(cx: &mut Context<'_>, client: &mut Client, since_us: u64, kind: Pendin
         | PendingKind::Encoded(_)
         | PendingKind::Many(..) => unreachable!("it waits, or is no part"),
     }
+}
+
+/// What waits for nothing more, with its answer.
+fn settled(cx: &mut Context<'_>, client: &mut Client, pending: Pending) -> PendingKind {
+    let since_us = pending.since_us;
+    PendingKind::Done(match pending.kind {
+        kind @ PendingKind::Encoded(_) => return kind,
+        PendingKind::Many(parts, combine) => {
+            let parts = parts.into_iter();
+            let answers = parts.map(|part| answer(cx, client, since_us, part));
+            combine.answer(answers.collect())
+        }
+        kind => answer(cx, client, since_us, kind),
+    })
 }
 
 /// The front end.
@@ -454,6 +468,10 @@ impl Redis {
             }
             return;
         }
+        if !is_alone && client.has_write(shard) {
+            // Behind a write of its own it takes its turn in the log: what comes behind it need not wait.
+            return self.propose(cx, id, shard, Body::One(command), None);
+        }
         let kind = self.reading(cx, id, database, shard, command);
         if let Some(client) = self.clients.get_mut(&id) {
             client.push(cx.now, kind);
@@ -655,20 +673,30 @@ impl Redis {
         while !client.out.is_full()
             && let Some(pending) = (client.queue).pop_front_if(|pending| pending.kind.is_ready())
         {
-            let protocol = client.protocol;
-            let since_us = pending.since_us;
-            match pending.kind {
+            client.settled = client.settled.saturating_sub(1);
+            match settled(cx, client, pending) {
+                PendingKind::Done(answer) => {
+                    reply::encode(&mut client.out.bytes, &answer, client.protocol);
+                }
                 PendingKind::Encoded(bytes) => client.out.bytes.extend_from_slice(&bytes),
-                PendingKind::Many(parts, combine) => {
-                    let parts = parts.into_iter();
-                    let answers = parts.map(|part| answer(cx, client, since_us, part));
-                    let answer = combine.answer(answers.collect());
-                    reply::encode(&mut client.out.bytes, &answer, protocol);
-                }
-                kind => {
-                    let answer = answer(cx, client, since_us, kind);
-                    reply::encode(&mut client.out.bytes, &answer, protocol);
-                }
+                _ => unreachable!("it has its answer"),
+            }
+        }
+        // Without room for its answer, a read still must not see a write that came behind it.
+        let is_write = |pending: &Pending| {
+            let mut parts = pending.kind.parts().iter();
+            parts.any(|part| matches!(part, PendingKind::Write { .. }))
+        };
+        if client.out.is_full()
+            && let Some(last) = client.queue.iter().rposition(is_write)
+        {
+            while client.settled < last && client.queue[client.settled].kind.is_ready() {
+                let pending = &mut client.queue[client.settled];
+                let since_us = pending.since_us;
+                let kind = std::mem::replace(&mut pending.kind, PendingKind::Done(Reply::Nil));
+                let kind = settled(cx, client, Pending { since_us, kind });
+                client.queue[client.settled].kind = kind;
+                client.settled += 1;
             }
         }
         self.dirty.push(id);

@@ -129,21 +129,23 @@ impl Core {
             }
             self.held.clear();
         }
-        if silent.is_empty() {
-            return;
+        for node in silent {
+            self.wake_led_by(node);
+            self.lose_links(now, |core| core.node == node);
+            self.log(Level::Warn, format!("{node} is not heard"));
         }
-        // A sleeping group whose leader falls silent must look for another.
+    }
+
+    /// A sleeping group whose leader falls silent must look for another, and so must one whose leader's stream
+    /// breaks: its node may be back, without its log, before anybody has missed it.
+    pub(crate) fn wake_led_by(&mut self, node: NodeId) {
         for id in self.replicas.ids() {
             let leader = self.router.leader(id).map(|(_, node)| node);
-            if leader.is_some_and(|node| silent.contains(&node))
+            if leader == Some(node)
                 && let Some(shard) = self.replicas.get_mut(id)
             {
                 shard.wake();
             }
-        }
-        for node in silent {
-            self.lose_links(now, |core| core.node == node);
-            self.log(Level::Warn, format!("{node} is not heard"));
         }
     }
 

@@ -504,14 +504,17 @@ impl<W: Work> Transactions<W> {
     /// What a leader proposes at this time (Unix milliseconds by its stamps) because nobody has answered for
     /// [`RETRY_MS`], with the shard that it is for; at most `max`.
     pub fn due(&self, time_ms: i64, max: usize) -> Vec<(ShardId, Unit<W>)> {
-        let is_old = |since_ms: i64, ms: i64| time_ms.saturating_sub(since_ms) > ms;
+        // Stamps never go back: behind a leader whose clock was ahead they stand still, and what is from then
+        // looks younger than now.
+        let is_due = |since_ms: i64| time_ms.abs_diff(since_ms) > RETRY_MS as u64;
+        let is_over = |since_ms: i64| time_ms.saturating_sub(since_ms) > PREPARING_MS_MAX;
         let mut due = Vec::new();
         for (id, record) in self.records.iter() {
-            if !is_old(record.at.time_ms, RETRY_MS) {
+            if !is_due(record.at.time_ms) {
                 continue;
             }
             let told = match record.phase {
-                Phase::Preparing { .. } if is_old(record.at.time_ms, PREPARING_MS_MAX) => {
+                Phase::Preparing { .. } if is_over(record.at.time_ms) => {
                     vec![Output::Tell {
                         to: record.parts[0].shard,
                         unit: Unit::Abort { id: id.clone() },
@@ -528,7 +531,7 @@ impl<W: Work> Transactions<W> {
                 break;
             }
         }
-        let in_doubt = (self.promises.iter()).filter(|(_, p)| is_old(p.at.time_ms, RETRY_MS));
+        let in_doubt = (self.promises.iter()).filter(|(_, p)| is_due(p.at.time_ms));
         due.extend(in_doubt.map(|(id, promise)| {
             let unit = Unit::Inquire {
                 id: id.clone(),

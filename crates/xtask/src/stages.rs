@@ -149,7 +149,9 @@ pub fn run(names: &[String], all: bool) -> Result<bool, String> {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some(stage) = lock(&waiting).pop() {
+                // Not in the loop's head: the lock would be held for as long as the stage runs.
+                let next = || lock(&waiting).pop();
+                while let Some(stage) = next() {
                     process::LABEL.set(stage.name);
                     let ended = carry_out(stage, &plan);
                     lock(&done).push(ended);

@@ -27,6 +27,8 @@ pub struct Client {
     pub database: u32,
     /// Requests not answered yet, in order.
     pub queue: VecDeque<Pending>,
+    /// How many of them, from the front, have their answers and wait for room.
+    pub settled: usize,
     /// What waits to be sent.
     pub out: Outbox,
     /// True while a request at the end of the queue holds up what comes behind it.
@@ -179,6 +181,7 @@ impl Client {
             protocol: Protocol::Resp2,
             database: 0,
             queue: VecDeque::new(),
+            settled: 0,
             out: Outbox::default(),
             stalled: false,
             quits: false,
@@ -231,16 +234,29 @@ impl Client {
         self.channels.len() + self.patterns.len()
     }
 
-    /// True for a write while reads of what is here wait for answers that come by links: they must not see it.
+    /// True for a write while reads wait that must not see it: for a barrier, or behind answers that come by
+    /// links.
     pub fn must_wait(&self, arguments: &[Bytes]) -> bool {
         let parts = || self.queue.iter().flat_map(|pending| pending.kind.parts());
-        !self.links.is_empty()
-            && parts().any(|part| matches!(part, PendingKind::Forwarded { .. }))
-            && parts().any(|part| matches!(part, PendingKind::Read { .. }))
+        let is_far = || {
+            !self.links.is_empty()
+                && parts().any(|part| matches!(part, PendingKind::Forwarded { .. }))
+        };
+        let waits = parts().any(|part| match part {
+            PendingKind::Read { reached, .. } => !reached || is_far(),
+            _ => false,
+        });
+        waits
             && match spec(&arguments[0]) {
                 Some(spec) => spec.access == Access::Write,
                 None => arguments[0].eq_ignore_ascii_case(b"exec"),
             }
+    }
+
+    /// True when a write of it to this shard is not answered.
+    pub fn has_write(&self, to: ShardId) -> bool {
+        let mut parts = self.queue.iter().flat_map(|pending| pending.kind.parts());
+        parts.any(|part| matches!(part, PendingKind::Write { shard, .. } if *shard == to))
     }
 
     /// True when a write of it was sent to the leader of this shard and is not answered.
