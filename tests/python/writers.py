@@ -139,18 +139,35 @@ class Writers:
                 assert by_path[path] == (value, zxid), f"{path}: wrote {value} at {zxid:#x}, found {by_path[path]}"
         in_name_order = [by_path[path][1] for path in sorted(by_path)]
         assert in_name_order == sorted(in_name_order), "the order of names is not the order of revisions"
-        with Raw(self.cluster[0].address).connect() as raw:
+
+        def owners(raw):
             raw.sync("/")
-            for writer in self.all:
-                stat = raw.exists(f"{self.parent}-e/{writer.name}")
-                assert stat is not None and stat.ephemeral_owner == writer.session, f"session of {writer.name} is gone"
-            raw.close()
+            return [raw.exists(f"{self.parent}-e/{writer.name}") for writer in self.all]
+
+        for writer, stat in zip(self.all, on_a_connection(self.cluster[0], owners)):
+            assert stat is not None and stat.ephemeral_owner == writer.session, f"session of {writer.name} is gone"
         return len(by_path)
+
+
+def on_a_connection(server, use):
+    """`use(raw)` on a connection that lives long enough: one that loses its leader half way is closed, and a client dials again."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with Raw(server.address, timeout=60).connect(SESSION_MS) as raw:
+                out = use(raw)
+                raw.close()
+                return out
+        except (OSError, Closed):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def contents_of(server, parent):
     """path → (value, czxid), read from one node after a sync there."""
-    with Raw(server.address, timeout=60).connect(SESSION_MS) as raw:
+
+    def read(raw):
         raw.sync(parent)
         names = raw.children(parent)
         out = {}
@@ -162,8 +179,9 @@ def contents_of(server, parent):
                 assert r.err == z.OK, f"{parent}/{name} is listed and cannot be read: {r.err}"
                 data = r.body.buf()
                 out[f"{parent}/{name}"] = (data.decode(), r.body.stat().czxid)
-        raw.close()
         return out
+
+    return on_a_connection(server, read)
 
 
 def difference(a, b):

@@ -17,6 +17,7 @@ mod front;
 mod gossip;
 pub mod hello;
 mod holders;
+mod incoming;
 mod jobs;
 mod kafka;
 mod lane;

@@ -4,6 +4,10 @@
 //! their key's shard at once; whatever comes behind a write waits in the connection's queue until the write
 //! is applied *here*. Reads are served from this core's replica behind a barrier that all reads of a turn
 //! share, so that they are linearizable; where the replica is the only one there is nobody to ask.
+//!
+//! No read sees a write that stands behind it. Behind an unanswered write of its connection a read takes its turn
+//! in the log, a write behind a read that waits for a barrier waits, too, and a read whose turn has come while
+//! there is no room for its answer is read then.
 
 mod blocking;
 mod client;
@@ -11,6 +15,7 @@ mod cluster;
 mod forward;
 mod local;
 mod many;
+mod place;
 mod pubsub;
 mod server;
 mod transaction;
@@ -27,6 +32,7 @@ use base::{CoreAddress, Now, Origin, ShardId};
 use blocking::Blocked;
 use bytes::Bytes;
 use client::{Pending, PendingKind, Waits};
+use place::Place;
 use shard::{DataUnit, Shard};
 use std::collections::{BTreeMap, VecDeque};
 use storage::cache::{Access, Body, Cache, Command, DATABASES, Output, Reply, Spec, Unit, spec};
@@ -35,6 +41,7 @@ use wire_redis::{Limits, reply};
 /// Requests of one connection that may wait; beyond it the connection is not read from.
 pub const PENDING_MAX: usize = 4_096;
 /// What may stand behind a blocking command before the connection is not read from, in bytes.
+const DOWN: Reply = Reply::error("CLUSTERDOWN The cluster is not formed yet; try again");
 const STALLED_BYTES_MAX: usize = 64 << 10;
 
 /// A write that was not answered for this long has met a cluster without a leader; its connection is closed.
@@ -45,24 +52,6 @@ impl<'a> Context<'a> {
         Some(&self.data(shard)?.cache)
     }
 }
-
-/// Where the keys of a command lie.
-enum Place {
-    /// In one shard: here, or at another core.
-    One(ShardId, Option<CoreAddress>),
-    /// In several.
-    Many(Vec<ShardId>),
-}
-
-/// The shards of a whole database.
-enum Whole {
-    /// One shard has it all.
-    One(ShardId),
-    /// It is spread; these are meant.
-    Several(Vec<ShardId>),
-}
-
-const DOWN: Reply = Reply::error("CLUSTERDOWN The cluster is not formed yet; try again");
 
 /// The answer to what waits for nothing more.
 fn answer(cx: &mut Context<'_>, client: &mut Client, since_us: u64, kind: PendingKind) -> Reply {
@@ -359,97 +348,6 @@ impl Redis {
             }
             client.answer(cx.now, refusal);
         }
-    }
-
-    /// Where the keys of a command lie. `only`: the shard that another core means.
-    fn place(
-        &self,
-        cx: &Context<'_>,
-        id: ClientId,
-        spec: &Spec,
-        command: &Command,
-        only: Option<ShardId>,
-    ) -> Result<Place, Reply> {
-        let Some(client) = self.clients.get(&id) else {
-            return Err(DOWN);
-        };
-        if cx.follows && spec.access == Access::Write {
-            return Err(Reply::error(
-                "READONLY You can't write against a read only replica: this cluster follows another one; write there, or promote this one with `althing cluster promote`",
-            ));
-        }
-        let is_sent_on = !client.is_linked && (self.redirects || client.knows_cluster);
-        let mut shards: Vec<ShardId> = only.into_iter().collect();
-        let mut has_keys = false;
-        for key in command.keys() {
-            has_keys = true;
-            let shard = self.shard_of(cx, key)?;
-            if !shards.contains(&shard) {
-                shards.push(shard);
-            }
-            if is_sent_on {
-                self.redirect(cx, key, shard)?;
-            }
-        }
-        if !has_keys && only.is_none() {
-            match self.whole(cx, is_sent_on)? {
-                Whole::One(shard) => shards.push(shard),
-                Whole::Several(shards) if many::is_splittable(spec) => {
-                    return Ok(Place::Many(shards));
-                }
-                Whole::Several(_) => {
-                    return Err(Reply::Error(
-                        format!(
-                            "ERR '{}' would not be one step: the cache is spread over several shards",
-                            spec.name
-                        )
-                        .into(),
-                    ));
-                }
-            }
-        }
-        let &[shard] = &shards[..] else {
-            if is_sent_on || !many::is_splittable(spec) {
-                return Err(Reply::error(
-                    "CROSSSLOT Keys in request don't hash to the same slot",
-                ));
-            }
-            return Ok(Place::Many(shards));
-        };
-        self.refuse_write(cx, spec, shard)?;
-        Ok(Place::One(shard, self.whereabouts(cx, client, shard)?))
-    }
-
-    fn refuse_write(&self, cx: &Context<'_>, spec: &Spec, shard: ShardId) -> Result<(), Reply> {
-        if spec.access == Access::Write && cx.is_held_up(shard) {
-            return Err(Reply::error(
-                "TRYAGAIN too many writes wait for a transaction that is not decided yet",
-            ));
-        }
-        if spec.access == Access::Write && cx.full.contains(&shard) && !spec.frees {
-            return Err(Reply::error(
-                "MISCONF the disk is nearly full: writes that add data are refused, reads and deletes go on",
-            ));
-        }
-        Ok(())
-    }
-
-    /// The shards that commands about a whole database are about: for a client that asks every node by itself,
-    /// those that this one leads.
-    fn whole(&self, cx: &Context<'_>, is_sent_on: bool) -> Result<Whole, Reply> {
-        let pool = cx.catalog.pools.get(&cx.catalog.cache_pool).ok_or(DOWN)?;
-        if let [(_, shard)] = pool.slots[..] {
-            return Ok(Whole::One(shard));
-        }
-        let is_meant = |shard: &ShardId| {
-            let leader = cx.router.leader(*shard).map(|(_, node)| node);
-            !is_sent_on || leader == Some(self.me.node)
-        };
-        Ok(Whole::Several(pool.shards().filter(is_meant).collect()))
-    }
-
-    fn shard_of(&self, cx: &Context<'_>, key: &[u8]) -> Result<ShardId, Reply> {
-        router::key_shard(cx.catalog, key).ok_or(DOWN)
     }
 
     fn read(&mut self, cx: &mut Context<'_>, id: ClientId, shard: ShardId, command: Command) {
