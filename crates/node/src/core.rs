@@ -646,7 +646,8 @@ impl Core {
     fn route_asks(&mut self, now: Now) {
         self.redis.flush_links(&mut self.asks);
         let is_elsewhere = self.registry_is_elsewhere();
-        for ask in std::mem::take(&mut self.asks) {
+        let mut asks = std::mem::take(&mut self.asks);
+        for ask in asks.drain(..) {
             match ask {
                 Ask::Propose(shard, unit) => self.unsent.entry(shard).or_default().push(unit),
                 Ask::Barrier(shard, token) => match self.replicas.get_mut(shard) {
@@ -657,6 +658,9 @@ impl Core {
                 Ask::Send(node, shard, frame) => self.send_to_shard(node, shard, &frame),
                 Ask::Link(link, to, step) => self.link_ask(link, to, step),
             }
+        }
+        if self.asks.is_empty() {
+            self.asks = asks; // its room serves the next turn
         }
         let shards: Vec<ShardId> = self.unsent.keys().copied().collect();
         for shard in shards {

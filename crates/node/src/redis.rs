@@ -41,8 +41,9 @@ use wire_redis::{Limits, reply};
 /// Requests of one connection that may wait; beyond it the connection is not read from.
 pub const PENDING_MAX: usize = 4_096;
 /// What may stand behind a blocking command before the connection is not read from, in bytes.
-const DOWN: Reply = Reply::error("CLUSTERDOWN The cluster is not formed yet; try again");
 const STALLED_BYTES_MAX: usize = 64 << 10;
+
+const DOWN: Reply = Reply::error("CLUSTERDOWN The cluster is not formed yet; try again");
 
 /// A write that was not answered for this long has met a cluster without a leader; its connection is closed.
 const WRITE_MAX_US: u64 = 30_000_000;
@@ -431,8 +432,8 @@ impl Redis {
             None
         };
         client.stalled |= waits.is_some();
-        if let [key] = command.keys().collect::<Vec<_>>()[..]
-            && waits.is_some()
+        if waits.is_some()
+            && let [key] = command.keys().collect::<Vec<_>>()[..]
             && self.blocked.contains_key(&(database, key.clone()))
         {
             // Others wait already, so there is nothing to take before their turn.
@@ -473,7 +474,9 @@ impl Redis {
         cx.counters.writes += 1;
         let token = self.first_token.wrapping_add(self.waiting.len() as u64);
         self.waiting.push_back(Some(id));
-        self.unsent.push(id);
+        if self.unsent.last() != Some(&id) {
+            self.unsent.push(id);
+        }
         self.ask(cx, token, shard, database, body);
         PendingKind::Write {
             token,
@@ -526,25 +529,25 @@ impl Redis {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let Some((_, pending)) = client.write(token) else {
+        let Some((since_us, pending)) = client.write(token) else {
             return;
         };
         cx.counters.errors += u64::from(answer.is_error());
-        if let PendingKind::Write {
-            waits: Some(waits), ..
-        } = pending
-        {
-            if matches!(answer, Reply::Nil | Reply::NilArray) {
-                waits.nothing = Some(answer);
-                return self.block(cx, id);
-            }
-            self.served(cx, id);
-        }
-        let Some(client) = self.clients.get_mut(&id) else {
+        let PendingKind::Write { waits, .. } = pending else {
             return;
         };
-        if let Some((since_us, pending)) = client.write(token) {
-            cx.counters.note_latency(cx.now, since_us);
+        cx.counters.note_latency(cx.now, since_us);
+        let Some(waits) = waits else {
+            *pending = PendingKind::Done(answer);
+            return self.drain(cx, id);
+        };
+        if matches!(answer, Reply::Nil | Reply::NilArray) {
+            waits.nothing = Some(answer);
+            return self.block(cx, id);
+        }
+        self.served(cx, id);
+        let client = self.clients.get_mut(&id);
+        if let Some((_, pending)) = client.and_then(|client| client.write(token)) {
             *pending = PendingKind::Done(answer);
         }
         self.drain(cx, id);
@@ -597,7 +600,10 @@ impl Redis {
                 client.settled += 1;
             }
         }
-        self.dirty.push(id);
+        client.has_reads &= !client.queue.is_empty();
+        if self.dirty.last() != Some(&id) {
+            self.dirty.push(id);
+        }
     }
 
     /// A barrier is reached.

@@ -52,6 +52,24 @@ pub struct Connection {
     failed: Option<ProtocolError>,
 }
 
+/// The number on a line behind its first byte, and where the next line begins: as most write it, with up to nine
+/// digits, or nothing.
+fn usual_head(line: &[u8], first: u8) -> Option<(usize, usize)> {
+    if *line.first()? != first {
+        return None;
+    }
+    let (mut number, mut at) = (0, 1);
+    while let digit @ b'0'..=b'9' = *line.get(at)? {
+        if at > 9 || at > 1 && number == 0 {
+            return None;
+        }
+        number = 10 * number + usize::from(digit - b'0');
+        at += 1;
+    }
+    let is_line = at > 1 && line.get(at..at + 2)? == LINE_END;
+    is_line.then_some((number, at + 2))
+}
+
 impl Connection {
     /// A connection on which nothing has arrived.
     pub fn new(limits: Limits) -> Self {
@@ -93,7 +111,39 @@ impl Connection {
         request
     }
 
+    /// The next request if it is of the usual kind and lies in one piece as a whole.
+    fn poll_usual(&mut self) -> Option<Vec<Bytes>> {
+        let piece = self.input.piece()?;
+        let (count, mut at) = usual_head(piece, b'*')?;
+        if count == 0 || count > ARGUMENTS_EXPECTED.min(self.limits.arguments_max) {
+            return None;
+        }
+        let mut arguments = Vec::with_capacity(count);
+        let mut bytes = 0;
+        for _ in 0..count {
+            let (length, head) = usual_head(piece.get(at..)?, b'$')?;
+            let (start, end) = (at + head, at + head + length);
+            bytes += length;
+            let is_end = piece.get(end..end + LINE_END.len())? == LINE_END;
+            if !is_end || length > self.limits.bulk_bytes_max {
+                return None;
+            }
+            arguments.push(piece.slice(start..end));
+            at = end + LINE_END.len();
+        }
+        if bytes > self.limits.request_bytes_max {
+            return None;
+        }
+        self.input.skip(at);
+        Some(arguments)
+    }
+
     fn poll_request(&mut self) -> Result<Option<Vec<Bytes>>, ProtocolError> {
+        if self.missing == 0
+            && let Some(arguments) = self.poll_usual()
+        {
+            return Ok(Some(arguments));
+        }
         while self.missing == 0 {
             match self.input.peek() {
                 None => return Ok(None),

@@ -94,6 +94,11 @@ impl Input {
         }
     }
 
+    /// What has arrived together, unless an item is split.
+    pub(crate) fn piece(&self) -> Option<&Bytes> {
+        self.partial.is_empty().then_some(&self.piece)
+    }
+
     /// What begins with the item that was found.
     pub(crate) fn front(&self) -> &[u8] {
         if self.partial.is_empty() {

@@ -173,6 +173,8 @@ pub(crate) fn head(out: &mut Vec<u8>, first: u8, count: usize) {
 
 /// A line may hold what a client sent: no byte of it may end the line.
 fn line(out: &mut Vec<u8>, first: u8, text: &[u8]) {
+    // Answers of a pipeline stand side by side: room for a dozen at once.
+    out.reserve((text.len() + 3).max(64));
     out.push(first);
     let start = out.len();
     out.extend_from_slice(text);

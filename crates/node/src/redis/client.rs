@@ -27,6 +27,8 @@ pub struct Client {
     pub database: u32,
     /// Requests not answered yet, in order.
     pub queue: VecDeque<Pending>,
+    /// A read may be among them.
+    pub has_reads: bool,
     /// How many of them, from the front, have their answers and wait for room.
     pub settled: usize,
     /// What waits to be sent.
@@ -181,6 +183,7 @@ impl Client {
             protocol: Protocol::Resp2,
             database: 0,
             queue: VecDeque::new(),
+            has_reads: false,
             settled: 0,
             out: Outbox::default(),
             stalled: false,
@@ -203,6 +206,8 @@ impl Client {
 
     /// Appends a request.
     pub fn push(&mut self, now: Now, kind: PendingKind) {
+        let is_read = |part: &PendingKind| matches!(part, PendingKind::Read { .. });
+        self.has_reads |= kind.parts().iter().any(is_read);
         self.queue.push_back(Pending {
             since_us: now.mono_us,
             kind,
@@ -242,11 +247,14 @@ impl Client {
             !self.links.is_empty()
                 && parts().any(|part| matches!(part, PendingKind::Forwarded { .. }))
         };
-        let waits = parts().any(|part| match part {
-            PendingKind::Read { reached, .. } => !reached || is_far(),
-            _ => false,
-        });
-        waits
+        let waits = || {
+            parts().any(|part| match part {
+                PendingKind::Read { reached, .. } => !reached || is_far(),
+                _ => false,
+            })
+        };
+        self.has_reads
+            && waits()
             && match spec(&arguments[0]) {
                 Some(spec) => spec.access == Access::Write,
                 None => arguments[0].eq_ignore_ascii_case(b"exec"),

@@ -37,21 +37,21 @@ impl Redis {
             ));
         }
         let is_sent_on = !client.is_linked && (self.redirects || client.knows_cluster);
-        let mut shards: Vec<ShardId> = only.into_iter().collect();
-        let mut has_keys = false;
+        let mut first = only;
+        let mut others = Vec::new();
         for key in command.keys() {
-            has_keys = true;
             let shard = self.shard_of(cx, key)?;
-            if !shards.contains(&shard) {
-                shards.push(shard);
+            if *first.get_or_insert(shard) != shard && !others.contains(&shard) {
+                others.push(shard);
             }
             if is_sent_on {
                 self.redirect(cx, key, shard)?;
             }
         }
-        if !has_keys && only.is_none() {
-            match self.whole(cx, is_sent_on)? {
-                Whole::One(shard) => shards.push(shard),
+        let shard = match first {
+            Some(shard) => shard,
+            None => match self.whole(cx, is_sent_on)? {
+                Whole::One(shard) => shard,
                 Whole::Several(shards) if many::is_splittable(spec) => {
                     return Ok(Place::Many(shards));
                 }
@@ -64,16 +64,17 @@ impl Redis {
                         .into(),
                     ));
                 }
-            }
-        }
-        let &[shard] = &shards[..] else {
+            },
+        };
+        if !others.is_empty() {
             if is_sent_on || !many::is_splittable(spec) {
                 return Err(Reply::error(
                     "CROSSSLOT Keys in request don't hash to the same slot",
                 ));
             }
-            return Ok(Place::Many(shards));
-        };
+            others.insert(0, shard);
+            return Ok(Place::Many(others));
+        }
         self.refuse_write(cx, spec, shard)?;
         Ok(Place::One(shard, self.whereabouts(cx, client, shard)?))
     }

@@ -133,8 +133,9 @@ impl Shard {
     fn tell(&mut self, applied: Result<(), ApplyFault>) {
         match applied {
             Ok(()) => {
-                let told = self.outputs.drain(..).map(ShardEvent::Output);
-                self.events.extend(told);
+                for output in self.outputs.drain(..) {
+                    self.events.push_back(ShardEvent::Output(output));
+                }
             }
             Err(fault) => {
                 self.outputs.clear();
