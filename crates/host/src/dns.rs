@@ -2,8 +2,8 @@
 //! `wire_dns`' business; which instances there are, the core says, behind a barrier: an answer is never older
 //! than the question.
 
-use crate::log;
 use crate::mail::{Mailbox, call};
+use crate::thread::Thread;
 use base::Rng;
 use coordination::services::{Answer, Query, Status};
 use node::{Call, CallReply};
@@ -11,11 +11,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use wire_dns::{Asked, Question, TCP_BYTES_MAX, Target, Wants};
 
 /// Questions under way; those beyond it are dropped, and clients ask again.
@@ -42,8 +41,7 @@ pub struct Counts {
 
 /// The DNS thread. Dropping it ends the thread.
 pub struct Dns {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Thread,
     counts: Arc<Counts>,
 }
 
@@ -79,11 +77,6 @@ struct Shared {
 impl Dns {
     /// Starts serving.
     pub fn start(sockets: Sockets, cores: Vec<Mailbox>, seed: u64) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
-        let (stop, stopped) = oneshot::channel();
         let counts = Arc::<Counts>::default();
         let shared = Arc::new(Shared {
             cores,
@@ -91,23 +84,9 @@ impl Dns {
             counts: counts.clone(),
             room: Arc::new(Semaphore::new(QUESTIONS_MAX)),
         });
-        let thread = std::thread::Builder::new()
-            .name("dns".into())
-            .spawn(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        outcome = serve(sockets, shared) => {
-                            if let Err(error) = outcome {
-                                log::error(format!("DNS is not served any more: {error}"));
-                            }
-                        }
-                        _ = stopped => {}
-                    }
-                });
-            })?;
+        let thread = Thread::serve("dns", "DNS", || serve(sockets, shared))?;
         Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
+            _thread: thread,
             counts,
         })
     }
@@ -115,17 +94,6 @@ impl Dns {
     /// What it counts.
     pub fn counts(&self) -> Arc<Counts> {
         self.counts.clone()
-    }
-}
-
-impl Drop for Dns {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -21,6 +21,7 @@ mod upstream;
 use crate::clock::Clock;
 use crate::log;
 use crate::mail::Mailbox;
+use crate::thread::Thread;
 use base::Rng;
 pub use orders::{report_of, routes};
 
@@ -37,7 +38,6 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use table::Table;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,8 +76,7 @@ pub fn read(path: &Path) -> Result<file::Plan, String> {
 /// The gateway's thread. Dropping it ends the thread.
 pub struct GatewayThread {
     handle: GatewayHandle,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Thread,
 }
 
 /// Asks a running gateway.
@@ -130,54 +129,32 @@ impl GatewayThread {
     ) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
-        let (stop, stopped) = oneshot::channel();
         let (sender, orders) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new()
-            .name("gateway".into())
-            .spawn(move || {
-                let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, async move {
-                    let clock = Clock::new();
-                    let gateway = Rc::new(Gateway {
-                        cache: Cache::new(plan.cache_bytes_max),
-                        table: RefCell::new(Rc::new(Table::new(plan, None, clock))),
-                        switches: RefCell::default(),
-                        rng: RefCell::new(Rng::new(seed)),
-                        clock,
-                        address,
-                        file: routes,
-                        loads: Cell::new(1),
-                        refused: RefCell::default(),
-                        connections: Cell::new(0),
-                    });
-                    gateway.run(listener, core, orders, stopped).await;
-                });
-            })?;
+        let thread = Thread::start("gateway", async move |stopped| {
+            let clock = Clock::new();
+            let gateway = Rc::new(Gateway {
+                cache: Cache::new(plan.cache_bytes_max),
+                table: RefCell::new(Rc::new(Table::new(plan, None, clock))),
+                switches: RefCell::default(),
+                rng: RefCell::new(Rng::new(seed)),
+                clock,
+                address,
+                file: routes,
+                loads: Cell::new(1),
+                refused: RefCell::default(),
+                connections: Cell::new(0),
+            });
+            gateway.run(listener, core, orders, stopped).await;
+        })?;
         Ok(Self {
             handle: GatewayHandle(sender),
-            stop: Some(stop),
-            thread: Some(thread),
+            _thread: thread,
         })
     }
 
     /// A way to ask it.
     pub fn handle(&self) -> GatewayHandle {
         self.handle.clone()
-    }
-}
-
-impl Drop for GatewayThread {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

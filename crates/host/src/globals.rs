@@ -7,8 +7,8 @@ mod request;
 mod show;
 
 use crate::http::{host_allowed, refuse};
-use crate::log;
 use crate::mail::{self, Mailbox};
+use crate::thread::Thread;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -23,9 +23,7 @@ use serde_json::{Value, json};
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 use transactions::global::{Command, GLOBAL_BYTES_MAX, Global, Kind, Refusal, Status};
 
 /// Longest body: what a transaction may hold, in JSON's clothes.
@@ -38,8 +36,7 @@ const LIST_MAX: usize = 1_000;
 
 /// The thread. Dropping it ends the thread.
 pub struct GlobalsHttp {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Thread,
 }
 
 struct Shared {
@@ -59,45 +56,15 @@ impl GlobalsHttp {
         seed: u64,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
-        let (stop, stopped) = oneshot::channel();
         let app = Arc::new(Shared {
             cores,
             hosts,
             rng: Mutex::new(Rng::new(seed)),
         });
-        let thread = std::thread::Builder::new()
-            .name("globals".into())
-            .spawn(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        outcome = serve(listener, app) => {
-                            if let Err(error) = outcome {
-                                log::error(format!("global transactions are not served any more: {error}"));
-                            }
-                        }
-                        _ = stopped => {}
-                    }
-                });
-            })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for GlobalsHttp {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let thread = Thread::serve("globals", "the interface of global transactions", || {
+            serve(listener, app)
+        })?;
+        Ok(Self { _thread: thread })
     }
 }
 

@@ -6,10 +6,10 @@
 
 use crate::files::{self, ChunkStore, FilesConfig};
 use crate::gateway::{self, GatewayHandle};
-use crate::log;
 use crate::mail::{self, Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
+use crate::thread::Thread;
 use crate::{agent, discovery, dns, jobs, monitor, transactions};
 use axum::Router;
 use axum::body::Body;
@@ -28,7 +28,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
@@ -62,8 +61,7 @@ pub struct HttpConfig {
 
 /// The HTTP thread. Dropping it ends the thread.
 pub struct Http {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Thread,
 }
 
 pub struct Shared {
@@ -102,11 +100,6 @@ impl Http {
         chunks: Option<Arc<ChunkStore>>,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
-        let (stop, stopped) = oneshot::channel();
         let app = Arc::new(Shared {
             cores,
             series: Mutex::default(),
@@ -114,35 +107,8 @@ impl Http {
             calls: monitor::Calls::new(),
             config,
         });
-        let thread = std::thread::Builder::new()
-            .name("http".into())
-            .spawn(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        outcome = serve(listener, app, chunks) => {
-                            if let Err(error) = outcome {
-                                log::error(format!("the console is not served any more: {error}"));
-                            }
-                        }
-                        _ = stopped => {}
-                    }
-                });
-            })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Http {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let thread = Thread::serve("http", "the console", || serve(listener, app, chunks))?;
+        Ok(Self { _thread: thread })
     }
 }
 

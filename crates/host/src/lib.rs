@@ -33,6 +33,7 @@ mod run;
 mod series;
 mod sockets;
 mod space;
+mod thread;
 mod transactions;
 
 pub use agent::supervisor::run as supervise;

@@ -19,6 +19,7 @@ pub mod supervisor;
 mod tasks;
 
 use crate::log;
+use crate::thread::Thread;
 use base::Rng;
 use cell::{Cell, Trouble};
 use lease::Lease;
@@ -30,10 +31,8 @@ use std::io::{self, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tasks::Tasks;
-use tokio::sync::oneshot;
 
 /// Between two looks at tasks.
 const LOOK_TIME: Duration = Duration::from_millis(100);
@@ -75,8 +74,7 @@ pub struct AgentConfig {
 
 /// A running agent. Dropping it ends its tasks and takes it out of the cell.
 pub struct Agent {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Thread,
 }
 
 impl Agent {
@@ -115,11 +113,6 @@ impl Agent {
         })?;
         let id = identity(&config.directory, seed)?;
         let tasks = Tasks::find(&config.directory, config.log_bytes_max)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
-        let (stop, stopped) = oneshot::channel();
         let directory = config.directory.clone();
         let running = Running {
             id,
@@ -144,38 +137,20 @@ impl Agent {
                 failures: 0,
             })),
         };
-        let thread = std::thread::Builder::new()
-            .name("agent".into())
-            .spawn(move || {
-                runtime.block_on(async {
-                    let running = Arc::new(running);
-                    if let Some(listener) = listener {
-                        tokio::spawn(logs::serve(listener, directory));
-                    }
-                    for part in [Part::Beats, Part::Work, Part::Reports] {
-                        tokio::spawn(running.clone().run(part));
-                    }
-                    tokio::select! {
-                        () = running.clone().run(Part::Looks) => {}
-                        _ = stopped => running.end().await,
-                    }
-                });
-            })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let thread = Thread::start("agent", async move |stopped| {
+            let running = Arc::new(running);
+            if let Some(listener) = listener {
+                tokio::spawn(logs::serve(listener, directory));
+            }
+            for part in [Part::Beats, Part::Work, Part::Reports] {
+                tokio::spawn(running.clone().run(part));
+            }
+            tokio::select! {
+                () = running.clone().run(Part::Looks) => {}
+                _ = stopped => running.end().await,
+            }
+        })?;
+        Ok(Self { _thread: thread })
     }
 }
 
