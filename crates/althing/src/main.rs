@@ -1,5 +1,6 @@
 //! `althing`: flags, configuration, wiring. Each mode is a function of a module.
 
+mod actor;
 mod agent;
 mod cluster;
 mod config;
@@ -124,6 +125,9 @@ enum Mode {
     Fs(fs::Options),
     /// Jobs: run, show, follow, stop
     Job(job::Options),
+    /// Actors of names: start, list, tell, ask, stop
+    #[command(after_help = actor::EXIT_CODES)]
+    Actor(actor::Options),
     /// Run jobs' tasks on this machine, without being a node
     Agent(agent::Options),
     /// The agents that run jobs' tasks, and what they have left
@@ -196,6 +200,7 @@ fn main() -> ExitCode {
         Mode::Patterns(options) => patterns::run(&options),
         Mode::Fs(options) => fs::run(&options),
         Mode::Job(options) => job::run(&options),
+        Mode::Actor(options) => actor::run(&options),
         Mode::Agent(options) => agent::run(&options),
         Mode::Agents(options) => job::agents(&options),
         Mode::Supervise { directory } => host::supervise(&directory).map_err(failed),

@@ -101,6 +101,12 @@ pub enum ComputingBug {
     KeepLostOutput,
     /// The output of a reduce's second attempt is published, too.
     PublishTwice,
+    /// Who owned an actor's name goes on under it when the lease is over.
+    ActAfterLease,
+    /// A message to one incarnation of an actor is carried out by another one.
+    AnswerForAnother,
+    /// An incarnation of an actor writes its state although another one has taken it over.
+    WriteUnfenced,
 }
 
 /// A bug of an algorithm among equals ([`crate::Peer`]).

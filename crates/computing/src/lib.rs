@@ -3,10 +3,12 @@
 //! Everything here is without IO: who runs processes and opens files hands in what it read and carries out
 //! what it is told.
 //!
+//! * [`actors`]: what supervisors decide, and who runs an actor of a name.
 //! * [`mapreduce`]: what a coordinator and its workers decide, sort and merge.
 //! * [`pipeline`]: what stages do with items, and what their overlapping is worth.
 //! * [`patterns`]: ways to divide one job.
 
+pub mod actors;
 pub mod mapreduce;
 pub mod patterns;
 pub mod pipeline;

@@ -3,6 +3,7 @@
 //! Pages work without scripts; the charts are drawn by a short inline one from
 //! `/v1/series`. Nothing is loaded from elsewhere.
 
+mod actors;
 mod cache;
 mod calls;
 mod files;
@@ -21,6 +22,7 @@ mod topics;
 mod transactions;
 mod tree;
 
+pub use actors::{ActorRow, Actors};
 use node::Status;
 use node::admin::{KeysPage, TopicsPage, TreePage};
 use traffic::calls::Table;
@@ -59,6 +61,8 @@ pub enum Page {
     Files,
     /// Jobs and agents.
     Jobs,
+    /// Actors of names.
+    Actors,
 }
 
 impl Page {
@@ -73,6 +77,7 @@ impl Page {
         ("Storage", &[Self::Cache, Self::Keys, Self::Files]),
         ("Transactions", &[Self::Transactions, Self::Globals]),
         ("Scheduling", &[Self::Jobs]),
+        ("Computing", &[Self::Actors]),
         ("Availability", &[Self::Gateway]),
     ];
 
@@ -106,6 +111,7 @@ impl Page {
             Self::Globals => "/globals",
             Self::Files => "/files",
             Self::Jobs => "/jobs",
+            Self::Actors => "/actors",
         }
     }
 
@@ -127,6 +133,7 @@ impl Page {
             Self::Globals => "Global transactions",
             Self::Files => "Files",
             Self::Jobs => "Jobs",
+            Self::Actors => "Actors",
         }
     }
 }
@@ -148,6 +155,8 @@ pub struct View<'a> {
     pub gateway: Option<&'a GatewayReport>,
     /// What nodes were told of calls; for [`Page::Calls`].
     pub calls: Option<&'a Table>,
+    /// What the tree tells of actors, or why it cannot be shown; for [`Page::Actors`].
+    pub actors: Option<&'a Result<Actors, String>>,
 }
 
 /// The page as HTML.
@@ -168,6 +177,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Globals => globals::body(view),
         Page::Files => files::body(view),
         Page::Jobs => jobs::body(view),
+        Page::Actors => actors::body(view),
     };
     layout::page(page, view, &body).into_string()
 }

@@ -1,6 +1,6 @@
 //! Every page from a sample status: what it must show, and that nothing a client chose becomes markup.
 
-use console::{Page, View, render};
+use console::{ActorRow, Actors, Page, View, render};
 use node::Status;
 use node::admin::{
     CacheStatus, GlobalRow, GlobalsStatus, GroupRow, InstanceRow, KeyRow, KeysPage, MemberRow,
@@ -187,12 +187,32 @@ fn calls(text: &str) -> Table {
     }
 }
 
+fn actors(text: &str) -> Actors {
+    let row = |name: &str, address: String| ActorRow {
+        name: format!("{name}{text}"),
+        kind: format!("counter{text}"),
+        address,
+        generation: "4294967301".into(),
+        mailbox: 1_017,
+        ..ActorRow::default()
+    };
+    Actors {
+        list: vec![
+            row("hits", format!("10.0.0.1:9001{text}")),
+            row("lonely", String::new()),
+        ],
+        wanted: 7_001,
+        hosts: vec![(format!("10.0.0.1:9001{text}"), format!("counter{text}"))],
+    }
+}
+
 fn show(page: Page, text: &str) -> String {
     let statuses = [status(text)];
     let tree = Ok(node(text));
     let keys = Ok(keys(text));
     let topics = Ok(topics(text));
     let calls = calls(text);
+    let actors = Ok(actors(text));
     let path = format!("/a/{text}");
     render(
         page,
@@ -204,6 +224,7 @@ fn show(page: Page, text: &str) -> String {
             topics: Some(&topics),
             gateway: None,
             calls: Some(&calls),
+            actors: Some(&actors),
         },
     )
 }
@@ -214,6 +235,10 @@ fn each_page_shows_what_it_is_for() {
         (
             Page::Overview,
             vec!["1,000,000", "data-lines=\"p50_us p99_us\"", "/v1/series"],
+        ),
+        (
+            Page::Actors,
+            vec!["4294967301", "1,017", "nobody", "the first 2 of 7,001"],
         ),
         (Page::Members, vec!["127.0.0.1:7401", "silent", "2.5 s"]),
         (
@@ -303,6 +328,7 @@ fn node_of_a_lock_shows_who_holds_it_and_who_waits_for_whom() {
             topics: None,
             gateway: None,
             calls: None,
+            actors: None,
         };
         render(Page::Tree, &view)
     };
@@ -358,6 +384,7 @@ fn pages_of_a_node_without_anything_render() {
                 topics: Some(&topics),
                 gateway: None,
                 calls: None,
+                actors: None,
             };
             assert!(render(page, &view).contains("</html>"));
         }

@@ -10,7 +10,7 @@ use crate::mail::{self, Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
 use crate::thread::Thread;
-use crate::{agent, discovery, dns, jobs, monitor, transactions};
+use crate::{actors, agent, discovery, dns, jobs, monitor, transactions};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -265,7 +265,11 @@ pub async fn call(app: &Shared, call: Call) -> CallReply {
     mail::call(&app.cores, call).await
 }
 
-async fn read_tree(app: &Shared, path: &str, from: SocketAddr) -> Result<TreePage, String> {
+pub(crate) async fn read_tree(
+    app: &Shared,
+    path: &str,
+    from: SocketAddr,
+) -> Result<TreePage, String> {
     let command = AdminCommand::TreeRead {
         path: path.to_owned(),
         address: from.ip().to_canonical().to_string(),
@@ -496,6 +500,10 @@ async fn page(
         console::Page::Calls => Some(monitor::table(&app).await),
         _ => None,
     };
+    let actors = match page {
+        console::Page::Actors => Some(actors::actors(&app, from).await),
+        _ => None,
+    };
     let topics = match (page, topics_query) {
         (console::Page::Topics, Ok(Query(query))) => Some(read_topics(&app, query).await),
         (console::Page::Topics, Err(why)) => Some(Err(why.body_text())),
@@ -511,6 +519,7 @@ async fn page(
             topics: topics.as_ref(),
             gateway: gateway_report.as_ref(),
             calls: calls.as_ref(),
+            actors: actors.as_ref(),
         },
     );
     (

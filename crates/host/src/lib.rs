@@ -7,6 +7,7 @@
 //! ([`mail`]). Nothing here knows a client protocol or what a frame between nodes means.
 
 mod acceptor;
+mod actors;
 mod agent;
 mod clock;
 mod config;

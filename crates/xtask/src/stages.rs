@@ -494,7 +494,7 @@ fn rpc(plan: &Plan) -> Result<Tests, String> {
         return Err("cargo build of the examples failed".into());
     }
     drop(setting_up);
-    let files = ["tests/python/test_rpc.py"];
+    let files = ["tests/python/test_rpc.py", "tests/python/test_actors.py"];
     pytest("rpc", &files, plan.limit(600, 600), &[])
 }
 
