@@ -172,6 +172,18 @@ pub enum PeerBug {
     BelievePrimary,
     /// Only who started a rumour spreads it.
     KeepRumour,
+    /// An acceptor takes a proposal although it has promised a later one not to.
+    ForgetPromise,
+    /// A new leader does not heed what it heard to be taken.
+    LeadUnheard,
+    /// A chain is taken for another one that is no longer.
+    TakeAnyChain,
+    /// Blocks count as so many producers, whoever made them.
+    CountBlocks,
+    /// What a clock was asked counts for ever.
+    KeepOldAnswers,
+    /// A coordinator tells of an abort that is not in its group's log.
+    TellUnwritten,
 }
 
 /// Every bug of the shipped node, for tests that go through them. Those of the lab's algorithms are

@@ -3,18 +3,22 @@
 //! Reading order: [`simulation`] (one run), `net` (what messages and syncs meet), [`script`] and
 //! [`troubles`] (what goes wrong), [`fields`] (what each family is asked for and what must hold), [`registry`]
 //! (which algorithms there are), [`search`] (all orders of events of a small group),
-//! [`impossible`] (what cannot be had, shown), [`verbs`] (the command line).
+//! [`impossible`] (what cannot be had, shown), [`study`] (a figure of a paper, measured again), [`verbs`] (the
+//! command line).
 
 mod charts;
+mod curves;
 pub mod fields;
 mod html;
 pub mod impossible;
 mod net;
 pub mod raft;
 pub mod registry;
+pub mod replicated_commit;
 pub mod script;
 pub mod search;
 pub mod simulation;
+pub mod study;
 mod text;
 pub mod troubles;
 pub mod verbs;

@@ -19,8 +19,11 @@ use lab::peers::fields::mutex::{Mutex, Users};
 use lab::peers::fields::rumours::Rumours;
 use lab::peers::raft::Raft;
 use lab::peers::registry::{find, quorum};
+use lab::peers::replicated_commit::ReplicatedTwoPhase;
 use lab::peers::script::read_script;
-use lab::peers::simulation::{Outcome, Plan, What, run};
+use lab::peers::simulation::{Outcome, Pace, Plan, What, run};
+use lab::peers::study::{self, Downtimes};
+use ledger::multi_paxos::MultiPaxos;
 use ledger::pbft::Pbft;
 use replication::copies::quorum::{Choice, Counts};
 use transactions::commit::three_phase::ThreePhase;
@@ -33,6 +36,7 @@ fn plan(nodes: usize, seed: u64, until_ms: u64, script: &str) -> Plan {
         seed,
         script,
         until_ms,
+        pace: Pace::default(),
         keep: true,
     }
 }
@@ -596,4 +600,125 @@ fn one_more_fault_does_not_reshuffle_the_rest() {
     // Nor does a fault that stands before another one in the script.
     let early = "[[fault]]\nat_ms = 100\nuntil_ms = 4000\nkind = \"duplicate\"\npercent = 50\n";
     assert_eq!(with(early), with(&format!("{late}{early}")));
+}
+
+fn trials(least_ms: u32, most_ms: u32, count: u64) -> Downtimes {
+    let setting = study::Setting::usual(least_ms, most_ms);
+    let mut all = Downtimes::new(setting);
+    for seed in 1..=count {
+        all.add(&study::trial(&setting, seed));
+    }
+    all.sort();
+    assert!(all.discarded * 2 < count, "{} discarded", all.discarded);
+    all
+}
+
+/// Raft paper, figure 16. `althing lab study raft-elections` has a thousand trials of each.
+#[test]
+fn raft_election_study_without_randomness_no_leader_and_with_five_milliseconds_287() {
+    let none = trials(150, 150, 40);
+    assert!(none.leaderless >= 12, "{none:?}");
+    let five = trials(150, 155, 150);
+    let median = five.ms(500);
+    assert!((median - 287.0).abs() < 0.15 * 287.0, "{median}");
+    let fifty = trials(150, 200, 60);
+    assert!(fifty.ms(500) < 180.0 && fifty.leaderless == 0, "{fifty:?}");
+    let short = trials(12, 24, 60);
+    assert!(short.ms(500) < 50.0 && short.leaderless == 0, "{short:?}");
+}
+
+/// A round trip of two messages a peer under a leader, and a word to all that it is chosen.
+#[test]
+fn m05_multi_paxos_three_n_less_one_messages_a_value_under_a_leader() {
+    for nodes in [3, 5, 7] {
+        let ask = |value: u64| {
+            let at_ms = 200 + 50 * value;
+            format!(
+                "[[fault]]\nat_ms = {at_ms}\nkind = \"ask\"\nnode = 1\nrequest = \"propose {value}\"\n"
+            )
+        };
+        let script: String = (1..=10).map(ask).collect();
+        let plan = plan(nodes, 1, 900, &script);
+        let make = |me| MultiPaxos::new(me, nodes);
+        let outcome = run(&plan, &make, Agreement::new(Asking::Scripted));
+        assert_eq!(outcome.unsafe_, Vec::<String>::new());
+        assert_eq!(decisions(&outcome, "Decided"), 10 * nodes);
+        let others = nodes as u64 - 1;
+        let of = |kind: &str| outcome.kinds.get(kind).copied().unwrap_or(0);
+        assert_eq!((of("Prepare"), of("Promise")), (others, others));
+        // Of ten that follow closely two may be offered again by a heartbeat.
+        assert_eq!(
+            of("Accept").min(11 * others),
+            of("Accept"),
+            "{:?}",
+            outcome.kinds
+        );
+        assert!(of("Accept") >= 10 * others, "{:?}", outcome.kinds);
+    }
+}
+
+#[test]
+fn m05_chains_by_stake_decide_all_with_one_liar_and_with_a_producer_killed() {
+    for name in ["coin-age", "delegates"] {
+        let algorithm = find(name).expect("an algorithm");
+        for how in ["withhold", "equivocate", "forge"] {
+            for liar in 1..=5 {
+                let script = format!(
+                    "[[fault]]\nat_ms = 0\nuntil_ms = 8000\nkind = \"lie\"\nnode = {liar}\nhow = \"{how}\"\n"
+                );
+                let outcome = (algorithm.run)(&plan(5, liar as u64, 20_000, &script));
+                assert_eq!(outcome.unsafe_, Vec::<String>::new(), "{name} {how} {liar}");
+                assert_eq!(outcome.stalled, Vec::<String>::new(), "{name} {how} {liar}");
+                assert_eq!(outcome.figures["decided"], [40], "{name} {how} {liar}");
+            }
+        }
+        for dead in 1..=5 {
+            let script = format!("[[fault]]\nat_ms = 2000\nkind = \"crash\"\nnode = {dead}\n");
+            let outcome = (algorithm.run)(&plan(5, dead as u64, 20_000, &script));
+            assert_eq!(outcome.unsafe_, Vec::<String>::new(), "{name} {dead}");
+            assert_eq!(outcome.stalled, Vec::<String>::new(), "{name} {dead}");
+        }
+    }
+}
+
+/// Its coordinators and participants are groups; node 1, where the coordinators' leader is, dies for good at
+/// any moment of a transaction.
+#[test]
+fn m06_replicated_two_phase_goes_on_when_the_coordinator_dies() {
+    for dies_ms in 400..460 {
+        let script = format!("[[fault]]\nat_ms = {dies_ms}\nkind = \"crash\"\nnode = 1\n");
+        let plan = plan(5, dies_ms, 12_000, &script);
+        let field = Commit::agreeable(Promise::Replicated, 1);
+        let outcome = run(&plan, &|me| ReplicatedTwoPhase::new(me, 5), field);
+        assert_eq!(outcome.unsafe_, Vec::<String>::new(), "{dies_ms}");
+        assert_eq!(outcome.stalled, Vec::<String>::new(), "{dies_ms}");
+    }
+}
+
+#[test]
+fn m06_replicated_two_phase_messages_of_one_transaction() {
+    for participants in [2, 4] {
+        let nodes = participants + 1;
+        let plan = plan(nodes, 1, 10_000, "");
+        let field = Commit::agreeable(Promise::Replicated, 1);
+        let outcome = run(&plan, &|me| ReplicatedTwoPhase::new(me, nodes), field);
+        assert_eq!(outcome.unsafe_, Vec::<String>::new());
+        assert_eq!(decisions(&outcome, "Committed"), nodes);
+        let of = |kind: &str| outcome.kinds.get(kind).copied().unwrap_or(0);
+        let n = participants as u64;
+        let entries = (outcome.shown.iter())
+            .filter(|s| matches!(&s.what, What::Sent(_, _, text) if text.contains("Accept(")))
+            .count() as u64;
+        // Two entries of the coordinators' log and two of each participant's, each sent to two others.
+        // A heartbeat may repeat what is under way.
+        let least = 2 * (2 + 2 * n);
+        assert!(
+            (least..=2 * least).contains(&entries),
+            "{entries}: {:?}",
+            outcome.kinds
+        );
+        for kind in ["Prepare", "Vote", "Outcome", "Ack"] {
+            assert!((2 * n..=3 * n).contains(&of(kind)), "{:?}", outcome.kinds);
+        }
+    }
 }

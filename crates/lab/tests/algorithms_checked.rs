@@ -6,7 +6,7 @@ use lab::peers::fields::GRACE_US;
 use lab::peers::registry::{all, find};
 use lab::peers::script::{Fault, Planned, Script};
 use lab::peers::search::Bounds;
-use lab::peers::simulation::{Outcome, Plan};
+use lab::peers::simulation::{Outcome, Pace, Plan};
 use lab::peers::troubles;
 
 /// Of the 2,000 that `althing lab check` runs.
@@ -17,6 +17,9 @@ fn run(name: &str, faults: &str, nodes: usize, seed: u64) -> Outcome {
     let script = match faults {
         "restarts" => restarts(nodes, seed),
         "cut off, then dead" => cut_off_then_dead(nodes, seed),
+        "two stand, one forgets" => two_stand(seed),
+        "chosen, then dead" => chosen_then_dead(nodes, seed),
+        "apart" => apart(nodes),
         _ => troubles::parse(faults, algorithm.header.survives, nodes, seed)
             .expect("names of faults"),
     };
@@ -26,6 +29,7 @@ fn run(name: &str, faults: &str, nodes: usize, seed: u64) -> Outcome {
         seed,
         script,
         until_ms,
+        pace: Pace::default(),
         keep: false,
     })
 }
@@ -61,6 +65,52 @@ fn cut_off_then_dead(nodes: usize, seed: u64) -> Script {
         (406, Some(2_000), Fault::OneWay { from: vec![1], to }),
         (407 + seed % 12, None, Fault::Crash { node: 1 }),
         (3_000, None, Fault::Restart { node: 1 }),
+    ])
+}
+
+/// Before there is a leader, 1 and 2 stand at once; 3 dies when it may have voted, and is back at once.
+fn two_stand(seed: u64) -> Script {
+    let ask = |node| Fault::Ask {
+        node,
+        request: "suspect".into(),
+    };
+    script([
+        (5, None, ask(1)),
+        (5 + seed % 3, None, ask(2)),
+        (8 + seed % 13, None, Fault::Crash { node: 3 }),
+        (9 + seed % 13, None, Fault::Restart { node: 3 }),
+    ])
+}
+
+fn propose(node: usize, value: u64) -> Fault {
+    let request = format!("propose {value}");
+    Fault::Ask { node, request }
+}
+
+/// What only the leader was asked for is taken by all; then nobody hears it any more, and it dies.
+fn chosen_then_dead(nodes: usize, seed: u64) -> Script {
+    let to = (2..=nodes).collect();
+    script([
+        (1_000, None, propose(1, 1_001)),
+        (
+            1_006 + seed % 3,
+            Some(2_000),
+            Fault::OneWay { from: vec![1], to },
+        ),
+        (1_014 + seed % 3, None, Fault::Crash { node: 1 }),
+        (3_000, None, Fault::Restart { node: 1 }),
+    ])
+}
+
+/// One is apart from the others for a while, and each side has a value of its own.
+fn apart(nodes: usize) -> Script {
+    let sides = vec![vec![1], (2..=nodes).collect()];
+    script([
+        (1_000, Some(4_000), Fault::Partition { sides }),
+        (1_300, None, propose(1, 1_001)),
+        (1_300, None, propose(2, 1_002)),
+        // Nobody else has heard of it, and its own blocks were dropped.
+        (5_000, None, propose(1, 1_001)),
     ])
 }
 
@@ -118,7 +168,6 @@ fn planted_bugs_of_algorithms_are_found() {
             "restarts",
         ),
         (PeerBug::HalfIsMajority, "majority", "partition"),
-        (PeerBug::ForgetVote, "majority", "restarts"),
         (PeerBug::ForgetVote, "maekawa", "restarts"),
         (PeerBug::PassWhileInside, "token-ring", "none"),
         (PeerBug::PassWhileInside, "weighted-token-ring", "none"),
@@ -146,6 +195,14 @@ fn planted_bugs_of_algorithms_are_found() {
         (PeerBug::StayWithHalf, "keep-majority", "halves"),
         (PeerBug::KeepRumour, "ring-neighbours", "none"),
         (PeerBug::BelievePrimary, "pbft", "liar"),
+        (PeerBug::ForgetVote, "raft", "two stand, one forgets"),
+        (PeerBug::ForgetPromise, "paxos", "none"),
+        (PeerBug::LeadUnheard, "multi-paxos", "chosen, then dead"),
+        (PeerBug::TakeAnyChain, "proof-of-work", "apart"),
+        (PeerBug::CountBlocks, "delegates", "apart"),
+        (PeerBug::KeepOldAnswers, "cristian", "clock"),
+        (PeerBug::KeepOldAnswers, "berkeley", "clock"),
+        (PeerBug::TellUnwritten, "2pc-replicated", "one-way"),
     ];
     let mut missed = Vec::new();
     for (bug, name, faults) in bugs {
@@ -213,6 +270,14 @@ fn small_groups_searched_hold_in_every_order_of_events() {
         ("chang-roberts", bounds(3, 0, 0, 0), false),
         ("lease", few(2, 0, 0, 0), false),
         ("token-ring", few(3, 0, 0, 1), false),
+        ("weighted-token-ring", few(3, 0, 0, 1), false),
+        ("regenerating-token-ring", few(3, 0, 0, 0), false),
+        ("two-level-token-ring", few(4, 0, 0, 0), false),
+        ("chang-roberts", bounds(3, 0, 0, 0), true),
+        ("zab", bounds(3, 0, 0, 0), true),
+        ("zab", few(3, 1, 0, 1), false),
+        ("pbft", few(4, 0, 0, 0), false),
+        ("multi-paxos", few(3, 1, 0, 2), false),
         ("zab", few(2, 0, 0, 1), false),
         ("3pc", few(3, 1, 0, 0), false),
         ("synchronous", few(2, 1, 0, 1), false),
@@ -252,4 +317,8 @@ fn search_finds_the_shortest_path_to_what_is_not_promised() {
     let (wrong, path) = search("lamport", &unordered);
     assert!(wrong.contains("enters while node 1 is inside"), "{wrong}");
     assert_eq!(path.len(), 7, "{path:#?}");
+    // Two messages that do not get through are a partition: one side commits, the other does not.
+    let (wrong, path) = search("3pc", &bounds(3, 0, 2, 3));
+    assert!(wrong.contains("transaction 1, which node"), "{wrong}");
+    assert!(path.len() <= 16, "{path:#?}");
 }

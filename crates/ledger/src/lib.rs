@@ -1,14 +1,16 @@
 //! Consensus: one order of values for all, also among some that lie.
 //!
-//! [`paxos`] among processes that crash, [`pbft`] among processes that lie, [`work`] (blocks and proof of work)
-//! among processes of which nobody knows how many there are; [`stake`] says whose turn it is when weight is
-//! stake or votes.
+//! [`paxos`] (one value) and [`multi_paxos`] (a log of them) among processes that crash, [`pbft`] among processes
+//! that lie, [`work`] (blocks and proof of work) among processes of which nobody knows how many there are;
+//! [`stake`] says whose turn it is when weight is stake or votes, and [`stake_chain`] makes chains by that.
 //!
 //! Counting rule of every figure here: sends to oneself do not count, sends to dead peers do.
 
+pub mod multi_paxos;
 pub mod paxos;
 pub mod pbft;
 pub mod stake;
+pub mod stake_chain;
 pub mod work;
 
 /// What a user asks of a peer: that this value be decided. Values are told apart by their numbers, from 1 on;

@@ -6,6 +6,7 @@
 use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, majority, others};
+use base::planted::{PeerBug, misbehaves};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A proposer that has come to nothing tries again after this and up to twice as long.
@@ -111,10 +112,10 @@ impl Peer for Paxos {
         idea: "A proposer first asks a majority to promise to take nothing older than its ballot, and hears what they have taken; if anything, that is what it proposes. A value that a majority takes in one ballot is chosen.",
         assumptions: "Processes crash and come back with their disk; messages may be lost, late, repeated or reordered. A majority is there, for progress.",
         cost: "5(n - 1) messages and 2 round trips, with one proposer; 2 syncs at each acceptor.",
-        not_guaranteed: "Progress while proposers keep outbidding each other; they wait for random times. One value only: for a log use raft.",
+        not_guaranteed: "Progress while proposers keep outbidding each other; they wait for random times. One value only: for a log use multi-paxos or raft.",
         choose_when: "one decision must be made once and for all, by whoever is there.",
-        avoid_when: "there are many decisions: a leader saves the first round trip (raft).",
-        alternatives: &["pbft", "raft"],
+        avoid_when: "there are many decisions: a leader saves the first round trip (multi-paxos, raft).",
+        alternatives: &["multi-paxos", "pbft", "raft"],
         survives: &[
             Trouble::Delay,
             Trouble::Slow,
@@ -159,7 +160,7 @@ impl Peer for Paxos {
         }
         match message {
             Message::Prepare(ballot) | Message::Accept(ballot, _)
-                if ballot < self.state.promised =>
+                if ballot < self.state.promised && !misbehaves(PeerBug::ForgetPromise) =>
             {
                 cx.send(from, Message::Later(self.state.promised));
             }

@@ -53,6 +53,8 @@ pub enum Message {
     ViewChange(View, Wish),
     /// This view begins; these wanted it.
     NewView(View, BTreeMap<PeerId, Wish>),
+    /// To one that wants another view alone: this I have carried out, from this place on.
+    Done(Place, Vec<u64>),
 }
 
 /// Names of timers.
@@ -85,6 +87,10 @@ pub struct Pbft {
     next: Place,
     slots: BTreeMap<Place, Slot>,
     carried_out: Place,
+    /// What was carried out, from place 1 on. (A real replica keeps a checkpoint of the state in its place.)
+    log: Vec<u64>,
+    /// Who says that it has carried out this value in this place.
+    claims: BTreeMap<(Place, u64), BTreeSet<PeerId>>,
     done: BTreeSet<u64>,
     waiting: BTreeSet<u64>,
     checkpoints: BTreeMap<Place, BTreeSet<PeerId>>,
@@ -118,7 +124,7 @@ impl Pbft {
         if self.waiting.is_empty() && !self.changing {
             cx.cancel_timer(Timer::Patience);
         } else {
-            cx.set_timer(Timer::Patience, PATIENCE_US << self.view.min(3));
+            cx.set_timer(Timer::Patience, PATIENCE_US << self.view.min(2));
         }
     }
 
@@ -210,6 +216,7 @@ impl Pbft {
             .and_then(|slot| slot.committed)
         {
             self.carried_out += 1;
+            self.log.push(value);
             self.waiting.remove(&value);
             if value != NOTHING && self.done.insert(value) {
                 let position = self.carried_out;
@@ -224,6 +231,26 @@ impl Pbft {
         if self.carried_out > before {
             self.wait(cx);
         }
+    }
+
+    /// What more than can lie have carried out is committed (section 4.6.2 of the paper: a replica that is
+    /// behind fetches the state).
+    fn catch_up(&mut self, cx: &mut Context<'_, Self>, from: PeerId, place: Place, log: &[u64]) {
+        let needed = self.faulty() + 1;
+        for (place, value) in (place..).zip(log.iter().copied()) {
+            if place <= self.carried_out || !self.is_within(place) {
+                continue;
+            }
+            let claims = self.claims.entry((place, value)).or_default();
+            claims.insert(from);
+            if claims.len() >= needed {
+                let slot = self.slots.entry(place).or_default();
+                slot.committed = slot.committed.or(Some(value));
+            }
+        }
+        self.carry_out(cx);
+        let carried_out = self.carried_out;
+        self.claims.retain(|(place, _), _| *place > carried_out);
     }
 
     /// What a quorum has carried out is not looked at again.
@@ -334,7 +361,7 @@ impl Peer for Pbft {
         not_guaranteed: "Anything with fewer than 4 peers, or when more than f lie. Progress while messages take longer and longer.",
         choose_when: "those who run the peers are known, few, and do not trust each other.",
         avoid_when: "peers only crash: raft needs 2f + 1 and n messages. Peers are many or unknown: proof of work or stake.",
-        alternatives: &["paxos", "proof-of-work"],
+        alternatives: &["multi-paxos", "proof-of-work", "delegates"],
         survives: &[
             Trouble::Delay,
             Trouble::Slow,
@@ -355,6 +382,8 @@ impl Peer for Pbft {
             next: 1,
             slots: BTreeMap::new(),
             carried_out: 0,
+            log: Vec::new(),
+            claims: BTreeMap::new(),
             done: BTreeSet::new(),
             waiting: BTreeSet::new(),
             checkpoints: BTreeMap::new(),
@@ -394,7 +423,15 @@ impl Peer for Pbft {
                 }
             }
             Message::Checkpoint(place) => self.checkpoint(from, place),
-            Message::ViewChange(view, wish) => self.wished(cx, from, view, wish),
+            Message::ViewChange(view, wish) => {
+                let place = wish.checkpoint + 1;
+                self.wished(cx, from, view, wish);
+                let log: Vec<u64> = self.log.iter().skip(place as usize - 1).copied().collect();
+                if view > self.view && !log.is_empty() {
+                    cx.send(from, Message::Done(place, log));
+                }
+            }
+            Message::Done(place, log) => self.catch_up(cx, from, place, &log),
             Message::NewView(view, wishes) => {
                 if from == self.primary(view) {
                     self.begin(cx, view, &wishes);
@@ -414,7 +451,7 @@ impl Peer for Pbft {
             return;
         }
         if self.waiting.is_empty() {
-            cx.set_timer(Timer::Patience, PATIENCE_US << self.view.min(3));
+            cx.set_timer(Timer::Patience, PATIENCE_US << self.view.min(2));
         }
         self.waiting.insert(value);
         self.order(cx);
@@ -442,6 +479,9 @@ impl Peer for Pbft {
                     ..wish
                 },
             ),
+            Message::Done(place, log) => {
+                Message::Done(place, log.into_iter().map(|value| value + 1).collect())
+            }
             signed @ Message::NewView(..) => signed,
         })
     }

@@ -8,6 +8,7 @@
 use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Lie, Peer, PeerId, others};
+use base::planted::{PeerBug, misbehaves};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -207,7 +208,7 @@ impl Peer for ProofOfWork {
         not_guaranteed: "Finality: a longer chain may undo anything, most easily after a partition, when the shorter side's blocks are dropped.",
         choose_when: "nobody knows who takes part.",
         avoid_when: "those who take part are known: pbft decides for good and costs no work.",
-        alternatives: &["pbft", "paxos"],
+        alternatives: &["coin-age", "delegates", "pbft"],
         survives: &[
             Trouble::Slow,
             Trouble::Reorder,
@@ -248,8 +249,9 @@ impl Peer for ProofOfWork {
                 }
             }
             Message::Chain(chain) => {
-                if chain.len() > self.chain.len().saturating_sub(2)
-                    && work(&chain) > work(&self.chain)
+                if (chain.len() > self.chain.len().saturating_sub(2)
+                    || misbehaves(PeerBug::TakeAnyChain))
+                    && (work(&chain) > work(&self.chain) || misbehaves(PeerBug::TakeAnyChain))
                     && check(&chain).is_ok()
                 {
                     // What the dropped blocks held waits again.

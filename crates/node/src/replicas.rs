@@ -58,6 +58,7 @@ impl Core {
         ShardConfig {
             group: GroupConfig {
                 election_ticks: self.config.election_ticks,
+                election_spread_ticks: self.config.election_ticks.saturating_sub(1),
                 heartbeat_ticks: self.config.heartbeat_ticks,
                 ..GroupConfig::default()
             },

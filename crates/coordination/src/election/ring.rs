@@ -20,8 +20,8 @@ const OVER_US: u64 = 1_000_000;
 /// What goes round the ring.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Word {
-    /// This peer wants to lead.
-    Candidate(PeerId),
+    /// This peer wants to lead; and by how many it was passed on.
+    Candidate(PeerId, usize),
     /// This peer leads.
     Elected(PeerId),
 }
@@ -102,19 +102,22 @@ impl ChangRoberts {
         cx.cancel_timer(Timer::Beat);
         self.passed = Some(self.me);
         cx.set_timer(Timer::Over, OVER_US + ACK_US * self.ring.len() as u64);
-        self.pass(cx, Word::Candidate(self.me), self.behind(self.me));
+        self.pass(cx, Word::Candidate(self.me, 0), self.behind(self.me));
     }
 
     fn hear(&mut self, cx: &mut Context<'_, Self>, word: Word) {
         let next = self.behind(self.me);
         match word {
-            Word::Candidate(peer) if peer == self.me => {
+            Word::Candidate(peer, _) if peer == self.me => {
                 if self.passed.is_some() {
                     self.become_known(cx, peer);
                     self.pass(cx, Word::Elected(peer), next);
                 }
             }
-            Word::Candidate(peer) => {
+            // All have seen it, but its owner, who is dead: it would go round for ever.
+            Word::Candidate(_, passed) if passed >= self.ring.len() => {}
+            Word::Candidate(peer, passed) => {
+                let word = Word::Candidate(peer, passed + 1);
                 let greatest = self.passed.unwrap_or(self.me);
                 if peer > greatest || peer > self.me && self.passed == Some(peer) {
                     self.passed = Some(peer);
@@ -127,6 +130,8 @@ impl ChangRoberts {
                     self.run(cx);
                 }
             }
+            // Known, and passed on before: behind a leader that died meanwhile it would go round for ever.
+            Word::Elected(peer) if self.leader == Some(peer) && self.passed.is_none() => {}
             Word::Elected(peer) if peer != self.me => {
                 self.become_known(cx, peer);
                 self.pass(cx, word, next);

@@ -421,13 +421,18 @@ impl Zab {
             epoch,
             knocks,
             heard,
+            established,
             ..
         } = &mut self.mode
         else {
             return;
         };
         heard.insert(from);
+        let stands = *established;
         match *epoch {
+            // Perhaps it promised this epoch to another one, that came to nothing: a quorum has promised it
+            // to this leader. Its promise cannot be had again, and is not needed.
+            Some(epoch) if stands && promised == epoch => self.synchronize(cx, from),
             // It has promised more than this leader can offer.
             Some(epoch) if promised > epoch => self.look(cx),
             Some(epoch) => cx.send_durable(self.state.clone(), from, Message::NewEpoch(epoch)),
@@ -511,12 +516,14 @@ impl Zab {
         history: History,
         committed: usize,
     ) {
-        let Mode::Following { leader, epoch, .. } = &self.mode else {
+        let Mode::Following { leader, epoch, .. } = &mut self.mode else {
             return;
         };
-        if *leader != from || *epoch != Some(new) || self.state.promised != new {
+        if *leader != from || self.state.promised != new {
             return;
         }
+        *epoch = Some(new);
+        self.state.promised_to = from;
         // A late repetition must not take back what came behind it.
         if self.state.current < new || history.len() >= self.state.history.len() {
             self.state.current = new;

@@ -108,9 +108,12 @@ impl<R: Rule> Permission<R> {
                 );
             }
             Some(given) => {
+                // A check that runs goes on: those who wait ask more often than it takes.
+                if self.waiting.is_empty() {
+                    cx.set_timer(Timer::Check, CHECK_US);
+                }
                 self.waiting.retain(|waiting| waiting.peer != ticket.peer);
                 self.waiting.insert(ticket);
-                cx.set_timer(Timer::Check, CHECK_US);
                 // A user has one request at a time: of two, one is a late repetition, or is over.
                 if ticket < given || ticket.peer == given.peer {
                     cx.send(given.peer, Message::Recall(given, self.number));
@@ -179,6 +182,9 @@ impl<R: Rule> Peer for Permission<R> {
                 if self.returned.get(&from).is_none_or(|last| *last < number) {
                     self.votes.insert(from);
                     self.try_enter(cx);
+                } else {
+                    // Its return was lost, or this word was late: then the voter has counted on.
+                    cx.send(from, Message::Return(ticket, number));
                 }
             }
             Message::Recall(ticket, number) if self.mine == Some(ticket) => {

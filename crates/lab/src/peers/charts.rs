@@ -54,12 +54,13 @@ fn place(value: f64, low: f64, high: f64) -> f64 {
     LEFT + 20.0 + share.min(1.0) * (WIDTH - LEFT - 40.0)
 }
 
-fn chart(name: &'static str, columns: &[Sum]) -> String {
+/// What is inside of a figure's chart, and how tall that is.
+fn chart(name: &'static str, columns: &[Sum]) -> (String, f64) {
     let values = || columns.iter().filter_map(|c| c.figures.get(name)).flatten();
     let low = values().copied().filter(|v| *v > 0).min().unwrap_or(1) as f64;
     let high = (values().copied().max().unwrap_or(1) as f64).max(low * 1.01);
     let height = ROW * columns.len() as f64 + 26.0;
-    let mut out = format!("<h2>{name}</h2><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">");
+    let mut out = String::new();
     for step in 0..=4 {
         let value = (low.ln() + (high.ln() - low.ln()) * f64::from(step) / 4.0).exp();
         let x = place(value, low, high);
@@ -121,23 +122,50 @@ fn chart(name: &'static str, columns: &[Sum]) -> String {
             show(name, median as f64)
         );
     }
-    out.push_str("</svg>");
-    out
+    (out, height)
+}
+
+fn figures(columns: &[Sum]) -> Vec<&'static str> {
+    let all = columns.iter().flat_map(|c| c.figures.keys().copied());
+    let mut figures: Vec<&'static str> = all.collect();
+    figures.sort_unstable();
+    figures.dedup();
+    figures
+}
+
+/// All charts of a comparison as one picture.
+pub fn picture(columns: &[Sum]) -> String {
+    const HEAD: f64 = 34.0;
+    let mut body = String::new();
+    let mut top = 0.0;
+    for name in figures(columns) {
+        let (chart, height) = chart(name, columns);
+        let _ = write!(
+            body,
+            "<text x=\"8\" y=\"{:.0}\" font-weight=\"bold\">{name}</text><svg x=\"8\" y=\"{:.0}\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\">{chart}</svg>",
+            top + HEAD - 12.0,
+            top + HEAD,
+        );
+        top += HEAD + height;
+    }
+    let wide = WIDTH + 16.0;
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide} {top}\" width=\"{wide}\" height=\"{top}\" role=\"img\"><style>text{{font:12px sans-serif;fill:#1b1f24}}.s{{fill:#57606a}}.g{{stroke:#d0d7de}}.m{{stroke:#1b1f24;stroke-width:2}}</style><rect width=\"{wide}\" height=\"{top}\" fill=\"#fff\"/>{body}</svg>\n"
+    )
 }
 
 /// The page of a comparison.
 pub fn page(heading: &Heading<'_>, columns: &[Sum]) -> String {
     let names: Vec<&str> = columns.iter().map(|c| c.name).collect();
     let title = names.join(", ");
-    let mut figures: Vec<&'static str> = columns
-        .iter()
-        .flat_map(|c| c.figures.keys().copied())
-        .collect();
-    figures.sort_unstable();
-    figures.dedup();
-    let charts: String = figures
+    let charts: String = figures(columns)
         .into_iter()
-        .map(|name| chart(name, columns))
+        .map(|name| {
+            let (chart, height) = chart(name, columns);
+            format!(
+                "<h2>{name}</h2><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">{chart}</svg>"
+            )
+        })
         .collect();
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style></head><body>\

@@ -3,7 +3,7 @@
 
 use super::registry::{self, Algorithm};
 use super::script::{Script, read_script};
-use super::simulation::{Outcome, Plan};
+use super::simulation::{Outcome, Pace, Plan};
 use cluster::split_brain::Strategy;
 
 /// What a run is expected to show.
@@ -95,6 +95,31 @@ pub const ALL: &[Scenario] = &[
         until_ms: 14_000,
         script: "
 # The participants' votes are lost, and the coordinator dies.
+[[fault]]
+at_ms = 401
+until_ms = 2000
+kind = \"one-way\"
+from = [2, 3, 4, 5]
+to = [1]
+
+[[fault]]
+at_ms = 430
+kind = \"crash\"
+node = 1
+",
+    },
+    Scenario {
+        name: "lone-coordinator",
+        claim: "A coordinator of one blocks all; one of three does not.",
+        why: "What the dead coordinator knew is in the logs of two others, of which one goes on. That costs messages, and no promise: where 3pc takes silence for death, a majority decides. This is what replaces 3pc in practice.",
+        algorithm: "2pc",
+        shows: Shows::Stuck("still waits for the outcome of transaction"),
+        instead: ("2pc-replicated", Shows::Holds),
+        nodes: 5,
+        seed: 1,
+        until_ms: 16_000,
+        script: "
+# The first votes are lost, and the coordinator dies.
 [[fault]]
 at_ms = 401
 until_ms = 2000
@@ -295,6 +320,7 @@ impl Scenario {
             seed: self.seed,
             script: read_script(self.script, self.nodes)?,
             until_ms: self.until_ms,
+            pace: Pace::default(),
             keep: true,
         })
     }

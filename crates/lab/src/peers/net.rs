@@ -4,12 +4,23 @@
 use base::Rng;
 use base::peer::PeerId;
 
-/// A message takes from this…
-const DELAY_MIN_US: u64 = 1_000;
-/// …to this, in a healthy network.
-const DELAY_MAX_US: u64 = 5_000;
-const SYNC_MIN_US: u64 = 200;
-const SYNC_MAX_US: u64 = 2_000;
+/// How fast everything is while nothing is wrong; all in microseconds, least and most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// A message.
+    pub delay_us: (u64, u64),
+    /// A sync.
+    pub sync_us: (u64, u64),
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            delay_us: (1_000, 5_000),
+            sync_us: (200, 2_000),
+        }
+    }
+}
 
 /// Streams of the seed.
 pub(super) mod stream {
@@ -50,6 +61,7 @@ pub(super) struct Arrivals {
 /// The network of `nodes` peers.
 pub(super) struct Net {
     seed: u64,
+    pace: Pace,
     nodes: usize,
     /// Messages of each pair so far, and when the last of them arrives.
     pairs: Vec<(u64, u64)>,
@@ -65,9 +77,10 @@ pub(super) fn draw(seed: u64, stream: u64, who: u64, number: u64, low: u64, high
 }
 
 impl Net {
-    pub fn new(seed: u64, nodes: usize) -> Self {
+    pub fn new(seed: u64, nodes: usize, pace: Pace) -> Self {
         Self {
             seed,
+            pace,
             nodes,
             pairs: vec![(0, 0); nodes * nodes],
             syncs: vec![0; nodes],
@@ -94,9 +107,9 @@ impl Net {
         let pair = (from - 1) * self.nodes + (to - 1);
         let number = self.pairs[pair].0;
         self.pairs[pair].0 += 1;
-        let seed = self.seed;
+        let (seed, (least_us, most_us)) = (self.seed, self.pace.delay_us);
         let named = |stream, low, high| draw(seed, stream, pair as u64, number, low, high);
-        let mut delay_us = named(stream::DELAY, DELAY_MIN_US, DELAY_MAX_US);
+        let mut delay_us = named(stream::DELAY, least_us, most_us);
         let (mut lost, mut twice, mut ordered) = (false, false, true);
         for (_, draws, wrong) in &self.wrong {
             let chance = |stream| named(stream + 100 * (draws + 1), 0, 100);
@@ -107,7 +120,7 @@ impl Net {
                 Wrong::Duplicate { percent } => twice |= chance(stream::DUPLICATE) < *percent,
                 Wrong::Reorder => {
                     ordered = false;
-                    delay_us += chance(stream::EXTRA) * DELAY_MAX_US / 10;
+                    delay_us += chance(stream::EXTRA) * most_us / 10;
                 }
                 Wrong::Slow { node, by_us } => {
                     if *node == from || *node == to {
@@ -127,7 +140,7 @@ impl Net {
         *last_us = at_us.max(*last_us);
         Arrivals {
             first_us: Some(at_us),
-            second_us: twice.then(|| at_us + named(stream::EXTRA, 1, 20 * DELAY_MAX_US)),
+            second_us: twice.then(|| at_us + named(stream::EXTRA, 1, 20 * most_us)),
         }
     }
 
@@ -140,8 +153,8 @@ impl Net {
             stream::DISK,
             node as u64,
             number,
-            SYNC_MIN_US,
-            SYNC_MAX_US,
+            self.pace.sync_us.0,
+            self.pace.sync_us.1,
         )
     }
 }

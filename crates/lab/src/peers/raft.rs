@@ -3,16 +3,59 @@
 
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId};
+use base::planted::{PeerBug, misbehaves};
 use base::{NodeId, ReplicaId};
 use coordination::election::{Decision, Request};
 use replication::raft::{
     Entry, Group, GroupConfig, GroupLog, Membership, Message as RaftMessage, Ready, Replica,
 };
+use std::collections::BTreeMap;
 
-/// A tick of the engine: with its 15 to 30 ticks, election time-outs of 150 to 300 ms.
-const TICK_US: u64 = 10_000;
 /// The engine's number of a heartbeat, in `eraftpb.proto`.
 const MSG_HEARTBEAT: i32 = 8;
+/// And of answers: to entries, to a candidate, to a heartbeat.
+const ANSWERS: [i32; 3] = [4, 6, 9];
+
+/// How a replica runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Between ticks of the engine, in microseconds.
+    pub tick_us: u64,
+    /// Least election time-out, in ticks.
+    pub election_ticks: u32,
+    /// Up to so many ticks are added to it at random.
+    pub spread_ticks: u32,
+    /// Between heartbeats, in ticks.
+    pub heartbeat_ticks: u32,
+    /// Ask before standing, and the like (`GroupConfig::pre_vote`).
+    pub pre_vote: bool,
+    /// How much longer than its sync an answer takes to leave, in microseconds.
+    pub answer_us: u64,
+}
+
+impl Settings {
+    /// As the product runs: election time-outs of 150 to 300 ms.
+    pub fn usual() -> Self {
+        let config = GroupConfig::default();
+        Self {
+            tick_us: 10_000,
+            election_ticks: config.election_ticks,
+            spread_ticks: config.election_spread_ticks,
+            heartbeat_ticks: config.heartbeat_ticks,
+            pre_vote: config.pre_vote,
+            answer_us: 0,
+        }
+    }
+}
+
+/// Names of timers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Timer {
+    /// The engine's clock.
+    Tick,
+    /// An answer that was held back leaves.
+    Answer(u64),
+}
 
 /// What peers tell each other.
 #[derive(Clone, Debug)]
@@ -35,12 +78,45 @@ pub struct State {
 pub struct Raft {
     me: PeerId,
     nodes: usize,
+    settings: Settings,
     state: State,
     group: Option<Group>,
     told: Option<(PeerId, u64)>,
+    /// Answers held back, by number.
+    held: BTreeMap<u64, RaftMessage>,
+    answers: u64,
+}
+
+fn send(cx: &mut Context<'_, Raft>, message: RaftMessage) {
+    cx.send(message.to as PeerId, Message::Raft(Box::new(message)));
 }
 
 impl Raft {
+    /// A replica that runs like this.
+    pub fn with(me: PeerId, nodes: usize, settings: Settings) -> Self {
+        Self {
+            me,
+            nodes,
+            settings,
+            state: State::default(),
+            group: None,
+            told: None,
+            held: BTreeMap::new(),
+            answers: 0,
+        }
+    }
+
+    /// Sends now, but an answer when its time has come.
+    fn emit(&mut self, cx: &mut Context<'_, Self>, message: RaftMessage) {
+        let is_answer = ANSWERS.contains(&(message.msg_type as i32));
+        if self.settings.answer_us == 0 || !is_answer {
+            return send(cx, message);
+        }
+        self.answers += 1;
+        self.held.insert(self.answers, message);
+        cx.set_timer(Timer::Answer(self.answers), self.settings.answer_us);
+    }
+
     fn work(&mut self, cx: &mut Context<'_, Self>) {
         while let Some(ready) = self.group.as_mut().and_then(Group::poll_ready) {
             self.ready(cx, ready);
@@ -59,11 +135,8 @@ impl Raft {
     }
 
     fn ready(&mut self, cx: &mut Context<'_, Self>, ready: Ready) {
-        let send = |cx: &mut Context<'_, Self>, message: RaftMessage| {
-            cx.send(message.to as PeerId, Message::Raft(Box::new(message)));
-        };
         for message in ready.messages {
-            send(cx, message);
+            self.emit(cx, message);
         }
         if let Some(persist) = ready.persist {
             if let Some((term, vote, _)) = persist.hard_state {
@@ -76,7 +149,7 @@ impl Raft {
             let me = self.me;
             cx.persist(self.state.clone(), |then| {
                 for message in persist.messages_after {
-                    send(then, message);
+                    self.emit(then, message);
                 }
                 then.send(me, Message::Persisted(persist.number));
             });
@@ -97,7 +170,7 @@ impl Raft {
 
 impl Peer for Raft {
     type Message = Message;
-    type Timer = ();
+    type Timer = Timer;
     type State = State;
     type Request = Request;
     type Decision = Decision;
@@ -130,13 +203,7 @@ impl Peer for Raft {
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {
-        Self {
-            me,
-            nodes,
-            state: State::default(),
-            group: None,
-            told: None,
-        }
+        Self::with(me, nodes, Settings::usual())
     }
 
     fn handle_start(&mut self, cx: &mut Context<'_, Self>, recovered: Option<State>) {
@@ -155,16 +222,26 @@ impl Peer for Raft {
             .collect();
         let config = GroupConfig {
             hibernate_ticks: u32::MAX,
+            election_ticks: self.settings.election_ticks,
+            election_spread_ticks: self.settings.spread_ticks,
+            heartbeat_ticks: self.settings.heartbeat_ticks,
+            pre_vote: self.settings.pre_vote,
             ..GroupConfig::default()
         };
         // As if one entry of term 1 had been applied and trimmed: the engine needs a membership to start from.
         let entries = self.state.entries.clone();
         let term = self.state.term.max(1);
-        let log = GroupLog::new(membership, (1, 1), entries, term, self.state.vote, 0);
+        let vote = match misbehaves(PeerBug::ForgetVote) {
+            false => self.state.vote,
+            true => 0,
+        };
+        let log = GroupLog::new(membership, (1, 1), entries, term, vote, 0);
         let id = ReplicaId(self.me as u64);
         let rng = cx.rng.fork(7);
         self.group = Some(Group::new(id, config, log, 1, rng));
-        cx.set_timer((), TICK_US);
+        // The clocks of processes are not in step.
+        let first_us = cx.rng.range(1, self.settings.tick_us + 1);
+        cx.set_timer(Timer::Tick, first_us);
         self.work(cx);
     }
 
@@ -186,12 +263,21 @@ impl Peer for Raft {
         self.work(cx);
     }
 
-    fn handle_timer(&mut self, cx: &mut Context<'_, Self>, (): ()) {
-        if let Some(group) = &mut self.group {
-            group.tick();
+    fn handle_timer(&mut self, cx: &mut Context<'_, Self>, timer: Timer) {
+        match timer {
+            Timer::Tick => {
+                if let Some(group) = &mut self.group {
+                    group.tick();
+                }
+                cx.set_timer(Timer::Tick, self.settings.tick_us);
+                self.work(cx);
+            }
+            Timer::Answer(number) => {
+                if let Some(message) = self.held.remove(&number) {
+                    send(cx, message);
+                }
+            }
         }
-        cx.set_timer((), TICK_US);
-        self.work(cx);
     }
 
     fn handle_request(&mut self, cx: &mut Context<'_, Self>, request: Request) {

@@ -12,6 +12,7 @@ use super::fields::rumours::Rumours;
 use super::fields::sides::Sides;
 use super::fields::times::Times;
 use super::raft::Raft;
+use super::replicated_commit::ReplicatedTwoPhase;
 use super::search::{Bounds, Finding, search};
 use super::simulation::{Outcome, Plan, run};
 use base::algorithm::Header;
@@ -21,8 +22,10 @@ use cluster::detection as detectors;
 use cluster::split_brain::{Resolver, Strategy};
 use cluster::spread::{Spread, Way};
 use coordination::{election, mutex};
+use ledger::multi_paxos::MultiPaxos;
 use ledger::paxos::Paxos;
 use ledger::pbft::Pbft;
+use ledger::stake_chain::{Rule, StakeChain};
 use ledger::work::ProofOfWork;
 use replication::copies::primary_backup::{Mode, PrimaryBackup};
 use replication::copies::quorum::{Choice, Counts, Quorum};
@@ -69,6 +72,15 @@ pub fn all() -> Vec<Algorithm> {
             search: None,
         },
         committing::<commit::two_phase::TwoPhase>(Promise::Atomic),
+        Algorithm {
+            header: ReplicatedTwoPhase::HEADER,
+            run: Box::new(|plan| {
+                let make = |me| ReplicatedTwoPhase::new(me, plan.nodes);
+                run(plan, &make, Commit::new(Promise::Replicated))
+            }),
+            // Its states are those of many logs: too many.
+            search: None,
+        },
         committing::<commit::three_phase::ThreePhase>(Promise::Atomic),
         committing::<commit::tcc::Tcc>(Promise::Atomic),
         committing::<commit::saga::SagaBackward>(Promise::Undone),
@@ -88,8 +100,10 @@ pub fn all() -> Vec<Algorithm> {
         })
     }));
     all.push(deciding::<Paxos>(Asking::One));
+    all.push(deciding::<MultiPaxos>(Asking::All));
     all.push(deciding::<Pbft>(Asking::All));
     all.push(deciding::<ProofOfWork>(Asking::All));
+    all.extend(Rule::ALL.map(staking));
     all.extend(Way::ALL.map(spreading));
     all.extend(Method::ALL.map(timing));
     all
@@ -105,6 +119,18 @@ where
         search: Some(Box::new(|bounds| {
             search(bounds, &|me| P::new(me, bounds.nodes), Places::default())
         })),
+    }
+}
+
+fn staking(rule: Rule) -> Algorithm {
+    Algorithm {
+        header: rule.header(),
+        run: Box::new(move |plan| {
+            let make = |me| StakeChain::by(me, plan.nodes, rule);
+            run(plan, &make, Agreement::new(Asking::All))
+        }),
+        // Whose turn it is follows from the time.
+        search: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! seed, script and end.
 
 use super::fields::{Desk, Field};
+pub use super::net::Pace;
 use super::net::{Net, Wrong, stream};
 use super::script::{Fault, Planned, Script};
 use base::peer::{Action, ActionOf, Context, Lie, Peer, PeerId};
@@ -28,6 +29,8 @@ pub struct Plan {
     pub script: Script,
     /// When it ends, in milliseconds of simulated time.
     pub until_ms: u64,
+    /// How fast everything is.
+    pub pace: Pace,
     /// Keep what happened, for people.
     pub keep: bool,
 }
@@ -232,7 +235,7 @@ where
         nodes: (1..=plan.nodes).map(node).collect(),
         queue: BinaryHeap::new(),
         order: 0,
-        net: Net::new(plan.seed, plan.nodes),
+        net: Net::new(plan.seed, plan.nodes, plan.pace),
         field,
         desk: Desk::new(plan, root.fork(stream::WORKLOAD), healed_us),
         out: Vec::new(),

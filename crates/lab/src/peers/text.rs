@@ -4,6 +4,7 @@ use super::impossible::{Scenario, Shows};
 use super::registry::Algorithm;
 use super::search::{Bounds, Finding};
 use super::simulation::{Outcome, Plan, What};
+use super::study::{self, Downtimes};
 use super::troubles;
 use base::algorithm::{Family, Header, Trouble};
 use cluster::placement::{self, Rule, equal};
@@ -417,6 +418,45 @@ pub fn placements(rules: &[Rule], nodes: u64, keys: u64) -> String {
         "{nodes} nodes, {keys} keys; {:.2} % have to move when one leaves, {:.2} % when one comes\n{}",
         100.0 / nodes as f64,
         100.0 / (nodes + 1) as f64,
+        align(&rows)
+    )
+}
+
+/// `althing lab study raft-elections`.
+pub fn study(all: &[Downtimes]) -> String {
+    let head = [
+        "time-outs",
+        "trials",
+        "no leader in 10 s",
+        "median ms",
+        "mean ms",
+        "99 % ms",
+        "worst ms",
+        "paper",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for of in all {
+        let ms = |us: u64| match us >= study::LIMIT_US {
+            true => "> 10 s".to_owned(),
+            false => format!("{:.0}", us as f64 / 1_000.0),
+        };
+        let sum: u64 = of.sorted_us.iter().sum();
+        rows.push(vec![
+            of.setting.told(),
+            of.sorted_us.len().to_string(),
+            of.leaderless.to_string(),
+            ms(quantile(&of.sorted_us, 500)),
+            match of.leaderless {
+                0 => ms(sum / of.sorted_us.len().max(1) as u64),
+                _ => "-".into(),
+            },
+            ms(quantile(&of.sorted_us, 990)),
+            ms(quantile(&of.sorted_us, 1000)),
+            of.setting.paper().to_owned(),
+        ]);
+    }
+    format!(
+        "five servers, 15 ms there and back, ticks of 1 ms, no pre-vote; time from a leader's death to the next\n{}",
         align(&rows)
     )
 }

@@ -1,11 +1,11 @@
-//! `althing lab list | run | compare | check | search | replay | shrink | table` and `althing explain`.
+//! `althing lab list | run | compare | check | search | replay | shrink | table | study | scenario` and `althing explain`.
 
 use super::impossible::{self, Scenario};
 use super::registry::{self, Algorithm};
 use super::script::{self, RunFile, Script};
 use super::search::Bounds;
-use super::simulation::{Outcome, Plan};
-use super::{charts, fields::GRACE_US, html, text, troubles};
+use super::simulation::{Outcome, Pace, Plan};
+use super::{charts, curves, fields::GRACE_US, html, study, text, troubles};
 use base::algorithm::{Family, Trouble};
 use clap::{Args, Subcommand};
 use cluster::placement::Rule;
@@ -49,6 +49,8 @@ pub enum Verb {
     },
     /// Which promise survives which fault, from runs
     Table(TableArgs),
+    /// A figure of a paper, measured again
+    Study(StudyArgs),
     /// What cannot be had, shown: a run that fails as it must, and what is chosen instead
     Scenario(ScenarioArgs),
 }
@@ -99,6 +101,9 @@ pub struct CompareArgs {
     /// Draw it into this file, a page that needs nothing else
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Draw it into this file, a picture (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Many seeds.
@@ -159,6 +164,20 @@ pub struct TableArgs {
     pub nodes: u64,
 }
 
+/// A figure of a paper.
+#[derive(Args, Clone, Debug)]
+pub struct StudyArgs {
+    /// Which
+    #[arg(value_parser = ["raft-elections"])]
+    pub name: String,
+    /// Trials of each setting
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..))]
+    pub trials: u64,
+    /// Draw it into this file, a picture (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
 /// Something that cannot be had.
 #[derive(Args, Clone, Debug)]
 pub struct ScenarioArgs {
@@ -195,6 +214,7 @@ pub fn lab(verb: &Verb) -> Result<bool, String> {
             table(args);
             Ok(true)
         }
+        Verb::Study(args) => studied(args),
         Verb::Scenario(args) => scenario(args),
     }
 }
@@ -238,6 +258,7 @@ fn plan(algorithm: &Algorithm, faults: &str, nodes: u64, seed: u64) -> Result<Pl
         nodes,
         seed,
         until_ms: until_ms(&script),
+        pace: Pace::default(),
         script,
         keep: false,
     })
@@ -249,6 +270,7 @@ fn plan_of(run: &RunFile, keep: bool) -> Plan {
         seed: run.seed,
         script: run.script.clone(),
         until_ms: run.until_ms,
+        pace: Pace::default(),
         keep,
     }
 }
@@ -391,6 +413,11 @@ fn compare(args: &CompareArgs) -> Result<bool, String> {
             .map_err(|e| format!("{}: {e}", file.display()))?;
         println!("drawn into {}", file.display());
     }
+    if let Some(file) = &args.svg {
+        std::fs::write(file, charts::picture(&columns))
+            .map_err(|e| format!("{}: {e}", file.display()))?;
+        println!("drawn into {}", file.display());
+    }
     Ok(well)
 }
 
@@ -524,6 +551,34 @@ fn without_some(run: &RunFile, still: &mut dyn FnMut(&RunFile) -> bool) -> Optio
         }
         still(&smaller).then_some(smaller)
     })
+}
+
+fn studied(args: &StudyArgs) -> Result<bool, String> {
+    let (top, bottom, others) = study::all();
+    let mut measured = Vec::new();
+    for setting in top.iter().chain(&bottom).chain(&others) {
+        let count = setting.trials(args.trials);
+        let mut sum = study::Downtimes::new(*setting);
+        let mut progress = text::Progress::new("trials", count);
+        each_seed(1, count, &|seed| study::trial(setting, seed), |_, trial| {
+            progress.step();
+            sum.add(&trial);
+        });
+        progress.end();
+        sum.sort();
+        measured.push(sum);
+    }
+    print!("{}", text::study(&measured));
+    if let Some(file) = &args.svg {
+        let panels = [
+            ("randomness", &measured[..top.len()]),
+            ("length", &measured[top.len()..top.len() + bottom.len()]),
+        ];
+        std::fs::write(file, curves::picture(&panels))
+            .map_err(|e| format!("{}: {e}", file.display()))?;
+        println!("drawn into {}", file.display());
+    }
+    Ok(true)
 }
 
 fn scenario(args: &ScenarioArgs) -> Result<bool, String> {

@@ -16,8 +16,13 @@ use raft::{
 /// Settings of a group. Times are in ticks.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
-    /// Least election time-out; up to as much again is added at random.
+    /// Least election time-out.
     pub election_ticks: u32,
+    /// Up to so many ticks are added to it at random.
+    pub election_spread_ticks: u32,
+    /// Ask before standing whether an election could be won, refuse votes while a leader is heard, and step
+    /// down without a majority. Without it (to study plain Raft) nothing of the three.
+    pub pre_vote: bool,
     /// Between heartbeats.
     pub heartbeat_ticks: u32,
     /// Idle ticks after which a leader lets its group hibernate.
@@ -32,6 +37,8 @@ impl Default for GroupConfig {
     fn default() -> Self {
         Self {
             election_ticks: 15,
+            election_spread_ticks: 14,
+            pre_vote: true,
             heartbeat_ticks: 4,
             hibernate_ticks: 200,
             log_bytes_max: 8 << 20,
@@ -141,10 +148,10 @@ impl Group {
             applied,
             max_size_per_msg: 1 << 20,
             max_inflight_msgs: 256,
-            check_quorum: true,
-            pre_vote: true,
+            check_quorum: config.pre_vote,
+            pre_vote: config.pre_vote,
             min_election_tick: election,
-            max_election_tick: 2 * election,
+            max_election_tick: election + config.election_spread_ticks as usize + 1,
             read_only_option: ReadOnlyOption::Safe,
             skip_bcast_commit: false,
             // The crate would put entries behind an empty append whose index they do not follow.
@@ -175,7 +182,8 @@ impl Group {
         let raft = &mut self.raw.raft;
         if raft.election_elapsed == 0 {
             let least = u64::from(self.config.election_ticks);
-            let drawn = self.rng.range(least, 2 * least);
+            let most = least + u64::from(self.config.election_spread_ticks);
+            let drawn = self.rng.range(least, most + 1);
             raft.set_randomized_election_timeout(drawn as usize);
         }
     }

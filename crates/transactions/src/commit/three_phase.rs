@@ -243,7 +243,7 @@ impl Peer for ThreePhase {
         not_guaranteed: "One outcome when the network splits, messages are lost, or a process pauses: each side decides for itself.",
         choose_when: "participants must never wait for a dead coordinator, on a network that does not split.",
         avoid_when: "the network may split: replicate the coordinator of 2pc instead.",
-        alternatives: &["2pc"],
+        alternatives: &["2pc", "2pc-replicated"],
         survives: &[
             Trouble::Delay,
             Trouble::Slow,

@@ -171,7 +171,7 @@ impl Peer for TwoPhase {
         not_guaranteed: "Progress: while the coordinator is dead, prepared participants wait and hold what they have reserved.",
         choose_when: "all must agree, and the coordinator comes back or is replicated.",
         avoid_when: "participants must not wait for a dead coordinator, or transactions take long.",
-        alternatives: &["3pc", "tcc", "saga-backward"],
+        alternatives: &["2pc-replicated", "3pc", "tcc", "saga-backward"],
         survives: &[
             Trouble::Delay,
             Trouble::Slow,

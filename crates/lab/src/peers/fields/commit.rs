@@ -29,6 +29,14 @@ pub enum Promise {
     Insistent,
     /// The sender alone may refuse; the others follow it.
     Followed,
+    /// No two ever differ, and a refusal counts once it is told, not when it is asked for.
+    Replicated,
+}
+
+impl Promise {
+    fn is_atomic(self) -> bool {
+        matches!(self, Self::Atomic | Self::Replicated)
+    }
 }
 
 /// The effects of every transaction.
@@ -56,12 +64,9 @@ impl Outcomes {
             .filter(|refuser| match self.promise {
                 Promise::Atomic | Promise::Followed => true,
                 Promise::Undone => **refuser == node,
-                Promise::Insistent => false,
+                Promise::Insistent | Promise::Replicated => false,
             });
-        let aborter = effects
-            .aborted
-            .first()
-            .filter(|_| self.promise == Promise::Atomic);
+        let aborter = effects.aborted.first().filter(|_| self.promise.is_atomic());
         if let Some(refuser) = refuser {
             Some(format!(
                 "node {node} commits transaction {txn}, which node {refuser} refused"
@@ -92,7 +97,7 @@ impl Safety for Outcomes {
         | Decision::Committed(txn)
         | Decision::Aborted(txn)
         | Decision::Compensated(txn)) = *decision;
-        let (atomic, objection) = (self.promise == Promise::Atomic, self.objection(node, txn));
+        let (atomic, objection) = (self.promise.is_atomic(), self.objection(node, txn));
         let effects = self.txns.entry(txn).or_default();
         match decision {
             Decision::Reserved(_) => {
