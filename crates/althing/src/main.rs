@@ -17,6 +17,7 @@ mod pipeline;
 mod redis;
 mod service;
 mod signals;
+mod stream;
 mod table;
 mod topic;
 mod tree;
@@ -119,6 +120,8 @@ enum Mode {
     MapReduce(mapreduce::Options),
     /// Run stages from a file at the same time
     Pipeline(pipeline::Options),
+    /// Streams: operators over topics, in windows, with checkpoints
+    Stream(stream::Options),
     /// Divide one job in different ways, and compare
     Patterns(patterns::Options),
     /// Put, get and look at files
@@ -197,6 +200,7 @@ fn main() -> ExitCode {
         Mode::Lock(options) => lock::run(options),
         Mode::MapReduce(options) => mapreduce::run(&options),
         Mode::Pipeline(options) => pipeline::run(&options),
+        Mode::Stream(options) => stream::run(&options),
         Mode::Patterns(options) => patterns::run(&options),
         Mode::Fs(options) => fs::run(&options),
         Mode::Job(options) => job::run(&options),

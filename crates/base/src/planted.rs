@@ -101,6 +101,12 @@ pub enum ComputingBug {
     KeepLostOutput,
     /// The output of a reduce's second attempt is published, too.
     PublishTwice,
+    /// A stream's checkpoint is used although one worker has not acknowledged it.
+    CompleteEarly,
+    /// A stream's checkpoint has the offsets of its sources without the state that belongs to them.
+    OffsetsWithoutState,
+    /// A task of a stream goes on reading a channel whose barrier has come.
+    ReadPastBarrier,
     /// Who owned an actor's name goes on under it when the lease is over.
     ActAfterLease,
     /// A message to one incarnation of an actor is carried out by another one.

@@ -7,8 +7,10 @@
 //! * [`mapreduce`]: what a coordinator and its workers decide, sort and merge.
 //! * [`pipeline`]: what stages do with items, and what their overlapping is worth.
 //! * [`patterns`]: ways to divide one job.
+//! * [`stream`]: operators that stay, with windows and checkpoints.
 
 pub mod actors;
 pub mod mapreduce;
 pub mod patterns;
 pub mod pipeline;
+pub mod stream;

@@ -7,6 +7,7 @@
 //! can be written without touching it.
 
 use crate::error::Error;
+use base::DecodeError;
 use bytes::Bytes;
 use messaging::{Batch, NewBatch, ProducerMark};
 
@@ -188,13 +189,77 @@ pub fn find_time(batch: &Batch, time_ms: i64) -> (i64, i64) {
     whole
 }
 
-struct Stored {
+/// A record as a client reads it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Read {
+    /// Its offset.
+    pub offset: i64,
+    /// Its time, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+}
+
+/// The records of whole batches, in order; one that is cut off at the end is left out. Batches that say nothing to
+/// readers (of control) are passed over.
+///
+/// # Errors
+/// A batch is not of format 2, is damaged, or compressed.
+pub fn read_all(mut bytes: &[u8]) -> Result<Vec<Read>, DecodeError> {
+    let mut all = Vec::new();
+    while bytes.len() >= HEADER_BYTES {
+        let length = i64::from(i32_at(bytes, LENGTH_AT)) + UNCOUNTED_BYTES as i64;
+        let length =
+            usize::try_from(length).map_err(|_| DecodeError::Invalid("length of a batch"))?;
+        let Some((batch, behind)) = bytes.split_at_checked(length) else {
+            break;
+        };
+        bytes = behind;
+        if length < HEADER_BYTES || batch[FORMAT_AT] != 2 {
+            return Err(DecodeError::Invalid("format of a batch"));
+        }
+        if crc32c::crc32c(&batch[ATTRIBUTES_AT..]) != i32_at(batch, CRC_AT) as u32 {
+            return Err(DecodeError::Invalid("check sum of a batch"));
+        }
+        let attributes = i16_at(batch, ATTRIBUTES_AT);
+        if attributes & CODEC_MASK != 0 {
+            return Err(DecodeError::Invalid(
+                "batch: it is compressed, which is not read here",
+            ));
+        }
+        if attributes & CONTROL != 0 {
+            continue;
+        }
+        let (base, base_time_ms) = (i64_at(batch, 0), i64_at(batch, BASE_TIME_AT));
+        let of_batch = (attributes & LOG_APPEND_TIME != 0).then(|| i64_at(batch, 35));
+        let mut rest = &batch[HEADER_BYTES..];
+        while !rest.is_empty() {
+            let stored = next_record(&mut rest).ok_or(DecodeError::Invalid("record"))?;
+            let mut body = stored.body;
+            let mut part = || nullable(&mut body).ok_or(DecodeError::Invalid("record"));
+            let (key, value) = (part()?, part()?);
+            all.push(Read {
+                offset: base + stored.offset_delta,
+                time_ms: of_batch.unwrap_or(base_time_ms.saturating_add(stored.time_delta)),
+                key,
+                value,
+            });
+        }
+    }
+    Ok(all)
+}
+
+struct Stored<'a> {
     time_delta: i64,
     offset_delta: i64,
+    /// Key, value and headers.
+    body: &'a [u8],
 }
 
 /// Takes a record off the front of uncompressed ones.
-fn next_record(rest: &mut &[u8]) -> Option<Stored> {
+fn next_record<'a>(rest: &mut &'a [u8]) -> Option<Stored<'a>> {
     let length = usize::try_from(varint(rest)?).ok()?;
     let (mut body, behind) = rest.split_at_checked(length)?;
     *rest = behind;
@@ -202,7 +267,18 @@ fn next_record(rest: &mut &[u8]) -> Option<Stored> {
     Some(Stored {
         time_delta: varint(&mut body)?,
         offset_delta: varint(&mut body)?,
+        body,
     })
+}
+
+/// Bytes behind their length, which is −1 for none.
+fn nullable(rest: &mut &[u8]) -> Option<Option<Vec<u8>>> {
+    let Ok(length) = usize::try_from(varint(rest)?) else {
+        return Some(None);
+    };
+    let (bytes, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    Some(Some(bytes.to_vec()))
 }
 
 /// Exactly so many records, with ascending offsets and nothing behind them.

@@ -481,7 +481,11 @@ fn clients_kafka(plan: &Plan) -> Result<Tests, String> {
         println!("!!! SKIPPED: clients-kafka: confluent-kafka cannot be installed: {why}");
         return Ok(single("clients-kafka", Verdict::Skipped));
     }
-    let files = ["tests/python/test_kafka.py", "tests/python/test_txn.py"];
+    let files = [
+        "tests/python/test_kafka.py",
+        "tests/python/test_txn.py",
+        "tests/python/test_streams.py",
+    ];
     pytest("clients-kafka", &files, plan.limit(900, 900), &[])
 }
 

@@ -1,5 +1,7 @@
-//! The client's side of the two requests that the command line makes: topics are made and deleted. Their
-//! versions are the last ones before lengths became varints.
+//! The client's side of the requests that the command line makes: topics are made, deleted and read ([`mod@read`]).
+//! Their versions are the last ones before lengths became varints.
+
+pub mod read;
 
 use base::{DecodeError, Reader, Writer};
 use bytes::Bytes;
@@ -69,9 +71,9 @@ fn text(w: &mut Writer, text: &str) {
 mod tests {
     use super::*;
     use crate::reply::{self, CreatedTopic, DeletedTopic};
-    use crate::request::Request;
+    use crate::request::{OffsetAt, Request};
     use crate::{Api, Connection, Error, Header, Limits, Reply};
-    use messaging::{TopicId, TopicName};
+    use messaging::{Batch, TopicId, TopicName};
 
     fn read(frame: Vec<u8>) -> Request {
         let mut connection = Connection::new(Limits::default());
@@ -131,5 +133,93 @@ mod tests {
             assert_eq!(error_in(&answer(Api::DeleteTopics, 1, &reply)), Ok(error));
         }
         assert!(error_in(&Bytes::from_static(b"nothing")).is_err());
+    }
+
+    #[test]
+    fn topic_is_read_as_the_server_answers() {
+        let frame = Request::Metadata {
+            topics: Some(vec![TopicName::Name("logs".into())]),
+            may_create: false,
+        };
+        assert_eq!(read(self::read::metadata("logs")), frame);
+        let broker = |id, host: &str, port| crate::reply::Broker {
+            id,
+            host: host.into(),
+            port,
+        };
+        let partition = |index, leader: Option<i32>| reply::PartitionMetadata {
+            index,
+            leader,
+            replicas: vec![1, 2],
+        };
+        let metadata = Reply::Metadata {
+            brokers: vec![broker(1, "a", 9), broker(2, "b", 10)],
+            cluster_id: "c".into(),
+            controller: 1,
+            topics: vec![reply::TopicMetadata {
+                name: Some("logs".into()),
+                id: TopicId(4),
+                partitions: Ok(vec![partition(0, Some(2)), partition(1, None)]),
+            }],
+        };
+        let found = self::read::metadata_in(&answer(Api::Metadata, 4, &metadata)).unwrap();
+        assert_eq!(found.brokers, [(1, "a".into(), 9), (2, "b".into(), 10)]);
+        assert_eq!((found.error, found.leaders), (0, vec![(0, 2), (1, -1)]));
+
+        let record = |value: &'static str| crate::records::Record {
+            key: Some("k".into()),
+            value: Some(value.into()),
+            headers: vec![("h".into(), None)],
+        };
+        let batch = crate::records::encode(5, &[record("one"), record("two")]);
+        let batches = vec![Batch {
+            base_offset: 7,
+            count: 2,
+            max_timestamp_ms: 5,
+            bytes: batch.bytes,
+        }];
+        let fetched = Reply::Fetch(vec![crate::ByTopic {
+            topic: "logs".into(),
+            partitions: vec![reply::FetchedPartition {
+                index: 1,
+                result: Ok(messaging::Fetched {
+                    log_start: 0,
+                    high_watermark: 9,
+                    batches,
+                }),
+            }],
+        }]);
+        let bytes = answer(Api::Fetch, 5, &fetched);
+        let found = self::read::fetched_in(&bytes).unwrap();
+        let values: Vec<_> = (found.records.iter())
+            .map(|r| (r.offset, r.time_ms, r.value.as_deref().unwrap()))
+            .collect();
+        assert_eq!(values, [(7, 5, &b"one"[..]), (8, 5, b"two")]);
+        assert_eq!((found.error, found.end), (0, 9));
+        let mut damaged = bytes.to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert!(self::read::fetched_in(&damaged).is_err());
+
+        let offset = Reply::ListOffsets(vec![crate::ByTopic {
+            topic: "logs".into(),
+            partitions: vec![reply::FoundOffset {
+                index: 1,
+                result: Ok((42, -1)),
+            }],
+        }]);
+        let bytes = answer(Api::ListOffsets, 1, &offset);
+        assert_eq!(self::read::offset_in(&bytes), Ok((0, 42)));
+        for (asked, at) in [(true, OffsetAt::Latest), (false, OffsetAt::Earliest)] {
+            let Request::ListOffsets(asked) = read(self::read::list_offset("logs", 3, asked))
+            else {
+                panic!("another request")
+            };
+            let query = &asked[0].partitions[0];
+            assert_eq!((&asked[0].topic[..], query.index), ("logs", 3));
+            assert_eq!(query.at, at);
+        }
+        let Request::Fetch { .. } = read(self::read::fetch("logs", 3, 17, 100, 1 << 20)) else {
+            panic!("another request")
+        };
     }
 }
