@@ -164,6 +164,8 @@ pub enum Body<'a> {
     Post(&'a str),
     /// JSON: PUT.
     Put(&'a str),
+    /// Nothing: DELETE.
+    Delete,
 }
 
 /// What came, whole.
@@ -224,6 +226,7 @@ pub fn exchange(
         Body::None => ("GET", Content::None),
         Body::Post(text) => ("POST", Content::Json(text)),
         Body::Put(text) => ("PUT", Content::Json(text)),
+        Body::Delete => ("DELETE", Content::None),
     };
     send(method, address, path, content, time)?.whole(ANSWER_BYTES_MAX)
 }

@@ -8,6 +8,7 @@ mod dev;
 mod fs;
 mod gateway;
 mod global;
+mod group;
 mod http;
 mod job;
 mod lock;
@@ -110,8 +111,8 @@ enum Mode {
     Global(global::Options),
     /// Topics of Kafka's clients
     Topic(topic::TopicOptions),
-    /// Consumer groups of Kafka's clients
-    Group(topic::GroupOptions),
+    /// Groups of nodes that lock, elect or agree by a protocol of choice; consumer groups of Kafka's clients
+    Group(group::Options),
     /// Hold a lock on the tree, on the cache or on a table, and run a command under it
     #[command(after_help = lock::EXIT_CODES)]
     Lock(lock::Options),
@@ -196,7 +197,7 @@ fn main() -> ExitCode {
         Mode::Txn(options) => txn::run(&options),
         Mode::Global(options) => global::run(&options),
         Mode::Topic(options) => topic::run_topic(&options),
-        Mode::Group(options) => topic::run_group(&options),
+        Mode::Group(options) => group::run(&options),
         Mode::Lock(options) => lock::run(options),
         Mode::MapReduce(options) => mapreduce::run(&options),
         Mode::Pipeline(options) => pipeline::run(&options),

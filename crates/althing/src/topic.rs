@@ -1,4 +1,5 @@
-//! `althing topic …` and `althing group …`: made and deleted over Kafka's protocol, shown by the console.
+//! `althing topic …`, and what `althing group …` says of consumer groups: made and deleted over Kafka's protocol,
+//! shown by the console.
 
 use crate::http::ask;
 use crate::{Failure, Outcome, failed, table};
@@ -69,36 +70,6 @@ enum TopicMode {
     },
 }
 
-/// What can be asked of consumer groups.
-#[derive(Args)]
-pub struct GroupOptions {
-    #[command(subcommand)]
-    what: GroupMode,
-    /// The console of the node that is asked
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400",
-        global = true
-    )]
-    console: String,
-}
-
-#[derive(Subcommand)]
-enum GroupMode {
-    /// List consumer groups
-    List {
-        /// What their names begin with
-        #[arg(default_value = "")]
-        prefix: String,
-    },
-    /// Show a group's members, and how far it has come
-    Describe {
-        /// Its name
-        name: String,
-    },
-}
-
 /// Does it.
 pub fn run_topic(options: &TopicOptions) -> Outcome {
     let (server, console) = (&options.server, &options.console);
@@ -144,23 +115,21 @@ pub fn run_topic(options: &TopicOptions) -> Outcome {
     }
 }
 
-/// Does it.
-pub fn run_group(options: &GroupOptions) -> Outcome {
-    match &options.what {
-        GroupMode::List { prefix } => {
-            let page = page(&options.console, prefix)?;
-            print!("{}", groups(&page));
-            rest(page.group_count, page.groups.len(), "groups");
-            Ok(())
-        }
-        GroupMode::Describe { name } => {
-            let page = page(&options.console, name)?;
-            let found = page.groups.iter().find(|group| group.name == *name);
-            let group = found.ok_or_else(|| failed(format!("there is no group {name:?}")))?;
-            print!("{}", describe(group));
-            Ok(())
-        }
-    }
+/// Lists consumer groups.
+pub fn list_groups(console: &str, prefix: &str) -> Outcome {
+    let page = page(console, prefix)?;
+    print!("{}", groups(&page));
+    rest(page.group_count, page.groups.len(), "groups");
+    Ok(())
+}
+
+/// Shows a consumer group's members, and how far it has come.
+pub fn describe_group(console: &str, name: &str) -> Outcome {
+    let page = page(console, name)?;
+    let found = page.groups.iter().find(|group| group.name == *name);
+    let group = found.ok_or_else(|| failed(format!("there is no group {name:?}")))?;
+    print!("{}", describe(group));
+    Ok(())
 }
 
 fn page(console: &str, prefix: &str) -> Result<TopicsPage, Failure> {

@@ -107,6 +107,11 @@ pub trait Peer: Sized {
     fn role(&self) -> &'static str {
         ""
     }
+
+    /// Whose answers it cannot go on without, as far as it knows; for people.
+    fn waits_for(&self) -> Vec<PeerId> {
+        Vec::new()
+    }
 }
 
 /// A peer whose states can be copied and told apart, so that all orders of events can be searched.

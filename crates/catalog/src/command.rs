@@ -71,6 +71,20 @@ pub enum CatalogCommand {
         /// To what.
         value: String,
     },
+    /// These nodes are to run a protocol among equals; nothing when there is a group of this name.
+    CreateGroup {
+        /// For people.
+        name: String,
+        /// By its name.
+        protocol: String,
+        /// In the order of their peers' numbers, from 1 on.
+        nodes: Vec<NodeId>,
+    },
+    /// A group is over.
+    DeleteGroup {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl CatalogCommand {
@@ -126,6 +140,19 @@ impl CatalogCommand {
             Self::SetSwitch { name, value } => {
                 w.u8(7).str(name).str(value);
             }
+            Self::CreateGroup {
+                name,
+                protocol,
+                nodes,
+            } => {
+                w.u8(12).str(name).str(protocol).u32(nodes.len() as u32);
+                nodes.iter().for_each(|node| {
+                    w.u64(node.0);
+                });
+            }
+            Self::DeleteGroup { name } => {
+                w.u8(13).str(name);
+            }
         }
         w.into_vec()
     }
@@ -173,6 +200,16 @@ impl CatalogCommand {
             7 => Self::SetSwitch {
                 name: r.str()?.to_owned(),
                 value: r.str()?.to_owned(),
+            },
+            12 => Self::CreateGroup {
+                name: r.str()?.to_owned(),
+                protocol: r.str()?.to_owned(),
+                nodes: (0..r.count(8)?)
+                    .map(|_| Ok(NodeId(r.u64()?)))
+                    .collect::<Result<_, DecodeError>>()?,
+            },
+            13 => Self::DeleteGroup {
+                name: r.str()?.to_owned(),
             },
             _ => return Err(DecodeError::Invalid("catalog command")),
         };

@@ -18,6 +18,8 @@ pub const VOTERS_MAX: usize = 5;
 
 /// Most switches that are set at a time.
 pub const SWITCHES_MAX: usize = 1_000;
+/// Most groups at a time.
+pub const GROUPS_MAX: usize = 64;
 
 const FORMAT: u8 = 1;
 
@@ -50,6 +52,17 @@ pub struct ShardRecord {
     pub pool: String,
     /// Wanted replicas and their nodes.
     pub replicas: BTreeMap<ReplicaId, NodeId>,
+}
+
+/// A group of nodes that run a protocol among equals.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupRecord {
+    /// For people.
+    pub name: String,
+    /// By its name.
+    pub protocol: String,
+    /// In the order of their peers' numbers, from 1 on.
+    pub nodes: Vec<NodeId>,
 }
 
 /// What applying a catalog command tells the outside.
@@ -95,6 +108,9 @@ pub struct Catalog {
     pub source: Option<Source>,
     /// The stand-by that took this cluster's place: it serves nobody any more.
     pub superseded_by: Option<String>,
+    /// Groups, by numbers that are never used twice.
+    pub groups: BTreeMap<u64, GroupRecord>,
+    next_group: u64,
     cut: Option<Vec<u8>>,
 }
 
@@ -109,6 +125,13 @@ impl Catalog {
         (self.shards.iter())
             .find(|(_, s)| s.name == name)
             .map(|(id, _)| *id)
+    }
+
+    /// The group of this name, with its number.
+    pub fn group_named(&self, name: &str) -> Option<(u64, &GroupRecord)> {
+        let mut groups = self.groups.iter();
+        let found = groups.find(|(_, group)| group.name == name);
+        found.map(|(number, group)| (*number, group))
     }
 
     /// True when no replica is wanted on the node.
@@ -244,6 +267,24 @@ impl Catalog {
                     self.switches.insert(name, value);
                 }
             }
+            CatalogCommand::CreateGroup {
+                name,
+                protocol,
+                nodes,
+            } => {
+                if self.groups.len() < GROUPS_MAX && self.group_named(&name).is_none() {
+                    self.next_group += 1;
+                    let group = GroupRecord {
+                        name,
+                        protocol,
+                        nodes,
+                    };
+                    self.groups.insert(self.next_group, group);
+                }
+            }
+            CatalogCommand::DeleteGroup { name } => {
+                self.groups.retain(|_, group| group.name != name);
+            }
         }
     }
 
@@ -321,13 +362,14 @@ impl Catalog {
         w.str(&self.cache_pool);
         // Without any of these the form is as it was before there were any.
         let stands_by = self.source.is_some() || self.superseded_by.is_some();
-        if !self.switches.is_empty() || stands_by {
+        let groups = self.next_group > 0;
+        if !self.switches.is_empty() || stands_by || groups {
             w.u32(self.switches.len() as u32);
             for (name, value) in &self.switches {
                 w.str(name).str(value);
             }
         }
-        if stands_by {
+        if stands_by || groups {
             w.str(self.superseded_by.as_deref().unwrap_or_default());
             w.bool(self.source.is_some());
         }
@@ -337,6 +379,16 @@ impl Catalog {
             source.addresses.iter().for_each(|address| {
                 w.str(address);
             });
+        }
+        if groups {
+            w.u64(self.next_group).u32(self.groups.len() as u32);
+            for (number, group) in &self.groups {
+                w.u64(*number).str(&group.name).str(&group.protocol);
+                w.u32(group.nodes.len() as u32);
+                group.nodes.iter().for_each(|node| {
+                    w.u64(node.0);
+                });
+            }
         }
         w.into_vec()
     }
@@ -407,6 +459,20 @@ impl Catalog {
                     is_promoted,
                     addresses: addresses.collect::<Result<_, DecodeError>>()?,
                 });
+            }
+        }
+        if !r.is_empty() {
+            catalog.next_group = r.u64()?;
+            for _ in 0..r.count(20)? {
+                let number = r.u64()?;
+                let group = GroupRecord {
+                    name: r.str()?.to_owned(),
+                    protocol: r.str()?.to_owned(),
+                    nodes: (0..r.count(8)?)
+                        .map(|_| Ok(NodeId(r.u64()?)))
+                        .collect::<Result<_, DecodeError>>()?,
+                };
+                catalog.groups.insert(number, group);
             }
         }
         r.finish()?;

@@ -9,6 +9,7 @@ mod calls;
 mod files;
 mod gateway;
 mod globals;
+mod groups;
 mod jobs;
 mod keys;
 mod layout;
@@ -39,6 +40,8 @@ pub enum Page {
     Shards,
     /// Sessions and watches.
     Sessions,
+    /// Groups of nodes that run protocols among equals.
+    Groups,
     /// Services and their checks.
     Services,
     /// Calls between services.
@@ -69,7 +72,7 @@ impl Page {
     /// All, by what they are about, in the order of the navigation.
     pub const ALL: &[(&str, &[Self])] = &[
         ("Cluster", &[Self::Overview, Self::Members, Self::Shards]),
-        ("Coordination", &[Self::Tree, Self::Sessions]),
+        ("Coordination", &[Self::Tree, Self::Sessions, Self::Groups]),
         (
             "Communication",
             &[Self::Services, Self::Calls, Self::Topics],
@@ -100,6 +103,7 @@ impl Page {
             Self::Members => "/members",
             Self::Shards => "/shards",
             Self::Sessions => "/sessions",
+            Self::Groups => "/groups",
             Self::Services => "/services",
             Self::Calls => "/calls",
             Self::Tree => "/tree",
@@ -122,6 +126,7 @@ impl Page {
             Self::Members => "Members",
             Self::Shards => "Shards",
             Self::Sessions => "Sessions",
+            Self::Groups => "Groups",
             Self::Services => "Services",
             Self::Calls => "Calls",
             Self::Tree => "Tree",
@@ -166,6 +171,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Members => members::body(view),
         Page::Shards => shards::body(view),
         Page::Sessions => sessions::body(view),
+        Page::Groups => groups::body(view),
         Page::Services => services::body(view),
         Page::Calls => calls::body(view),
         Page::Tree => tree::body(view),

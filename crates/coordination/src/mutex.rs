@@ -17,6 +17,8 @@ pub mod two_level_ring;
 
 pub use permission::Permission;
 
+use serde::{Deserialize, Serialize};
+
 /// Names a resource. Algorithms for a single one know resource 0 only.
 pub type Resource = u8;
 
@@ -38,7 +40,7 @@ pub enum Decision {
 
 /// One's place among those who want to enter: by Lamport's clock, then by peer. The number tells
 /// requests of one peer apart, also across its restarts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Ticket {
     /// Lamport's clock.
     pub clock: u64,

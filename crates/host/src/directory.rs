@@ -98,6 +98,9 @@ impl Directory {
             FileId::SnapshotPart(shard, index) => format!("{:016x}-{index:016x}.part", shard.0),
             FileId::Identity => "identity".into(),
             FileId::IdentityPart => "identity.part".into(),
+            FileId::Group(number) => format!("group-{number}.state"),
+            FileId::GroupPart(number) => format!("group-{number}.part"),
+            FileId::GroupLog(number) => format!("group-{number}.log"),
         };
         self.folder(lane).join(name)
     }

@@ -10,7 +10,7 @@ use crate::mail::{self, Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
 use crate::thread::Thread;
-use crate::{actors, agent, discovery, dns, jobs, monitor, transactions};
+use crate::{actors, agent, discovery, dns, groups, jobs, monitor, transactions};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -130,6 +130,7 @@ async fn serve(listener: TcpListener, app: App, chunks: Option<Arc<ChunkStore>>)
         .merge(agent::logs::routes(app.config.agent.clone()))
         .merge(discovery::routes())
         .merge(gateway::routes())
+        .merge(groups::routes())
         .merge(files::routes(
             app.clone(),
             app.config.files.clone(),

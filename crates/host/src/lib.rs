@@ -22,6 +22,7 @@ mod files;
 mod frame;
 pub mod gateway;
 mod globals;
+mod groups;
 mod http;
 mod jobs;
 mod limits;

@@ -21,6 +21,12 @@ pub enum FileId {
     Identity,
     /// The next identity, before it is renamed over the old one.
     IdentityPart,
+    /// What this node's peer of a group must not forget, by the group's number.
+    Group(u64),
+    /// The next of it, before it is renamed over the old one.
+    GroupPart(u64),
+    /// What this node's peer of a group did, for people and checkers. Never synced.
+    GroupLog(u64),
 }
 
 /// One operation.

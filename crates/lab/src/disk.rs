@@ -255,8 +255,12 @@ impl Disk {
             }
             lane.deleted.clear();
             // A restarted host leaves no half-written snapshot or identity behind.
-            lane.files
-                .retain(|name, _| !matches!(name, FileId::SnapshotPart(..) | FileId::IdentityPart));
+            lane.files.retain(|name, _| {
+                !matches!(
+                    name,
+                    FileId::SnapshotPart(..) | FileId::IdentityPart | FileId::GroupPart(_)
+                )
+            });
             for file in lane.files.values_mut() {
                 file.error = None;
             }

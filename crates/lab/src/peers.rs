@@ -3,14 +3,15 @@
 //! Reading order: [`simulation`] (one run), `net` (what messages and syncs meet), [`script`] and
 //! [`troubles`] (what goes wrong), [`fields`] (what each family is asked for and what must hold), [`registry`]
 //! (which algorithms there are), [`search`] (all orders of events of a small group),
-//! [`impossible`] (what cannot be had, shown), [`study`] (a figure of a paper, measured again), [`verbs`] (the
-//! command line).
+//! [`impossible`] (what cannot be had, shown), [`study`] (a figure of a paper, measured again), [`logs`] (the same
+//! checks on what real nodes wrote down), [`verbs`] (the command line).
 
 mod charts;
 mod curves;
 pub mod fields;
 mod html;
 pub mod impossible;
+pub mod logs;
 mod net;
 pub mod raft;
 pub mod registry;

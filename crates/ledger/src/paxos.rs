@@ -7,6 +7,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, majority, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A proposer that has come to nothing tries again after this and up to twice as long.
@@ -16,7 +17,7 @@ const RETRY_US: u64 = 250_000;
 pub type Ballot = (u64, PeerId);
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Promise to take nothing older than this.
     Prepare(Ballot),
@@ -40,7 +41,7 @@ pub enum Timer {
 }
 
 /// What survives a crash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     promised: Ballot,
     accepted: Option<(Ballot, u64)>,

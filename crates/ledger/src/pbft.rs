@@ -13,6 +13,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Lie, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Without progress for so long a replica asks for the next view; twice as long for each view in vain.
@@ -30,7 +31,7 @@ pub type View = u64;
 pub type Place = u64;
 
 /// What one peer says when it wants another view. Signed: it is passed on unchanged.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Wish {
     /// Its last stable checkpoint.
     checkpoint: Place,
@@ -39,7 +40,7 @@ pub struct Wish {
 }
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// The primary of this view gives this place to this value.
     PrePrepare(View, Place, u64),

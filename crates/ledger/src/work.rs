@@ -9,6 +9,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Lie, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +30,7 @@ const SLICE_US: u64 = 20_000;
 pub type Hash = [u8; 32];
 
 /// A block.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Block {
     /// Its place, from 1 on.
     pub index: u64,
@@ -115,7 +116,7 @@ pub fn check(chain: &[Block]) -> Result<(), String> {
 }
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Somebody wants this value.
     Value(u64),

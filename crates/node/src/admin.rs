@@ -200,6 +200,9 @@ pub struct Status {
     /// Global transactions of services, when the core holds them and any was ever begun.
     #[serde(default)]
     pub globals: Option<GlobalsStatus>,
+    /// Groups of nodes that run protocols among equals, when this core is the one that runs them.
+    #[serde(default)]
+    pub groups: Vec<GroupStatus>,
     /// Topics on this core, when it holds their registry.
     #[serde(default)]
     pub topics: Option<TopicsStatus>,
@@ -217,6 +220,54 @@ pub struct Status {
     pub superseded_by: String,
     /// Counters since start.
     pub counters: Counters,
+}
+
+/// A group of nodes that run a protocol among equals, as one node sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Its name.
+    pub name: String,
+    /// The protocol's name.
+    pub protocol: String,
+    /// What it is for: `lock`, `leader`, `leader and log`, `log`.
+    pub kind: String,
+    /// Its members, by their peers' numbers.
+    pub members: Vec<GroupMember>,
+    /// The number of this node's peer; 0: it is no member.
+    pub me: usize,
+    /// One word for what the peer here does now.
+    pub role: String,
+    /// Peers whose answers the one here cannot go on without, as far as it knows.
+    pub waits_for: Vec<usize>,
+    /// Users that wait here for the lock.
+    pub waiters: usize,
+    /// The fence of the user that is inside here.
+    pub fence: Option<u64>,
+    /// The number of the peer that leads, as far as the one here knows.
+    pub leader: Option<usize>,
+    /// In which term; 0 in protocols without terms.
+    pub term: u64,
+    /// Values that were decided, as far as the peer here knows.
+    pub decided: u64,
+    /// The last of them: place and value.
+    pub last: Vec<(u64, u64)>,
+    /// Why the peer here is silent; empty when it is not.
+    pub fault: String,
+}
+
+/// A member of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GroupMember {
+    /// Its peer's number.
+    pub peer: usize,
+    /// Node id, in hexadecimal.
+    pub node: String,
+    /// `host:port` between nodes; empty once it has left the cluster.
+    pub address: String,
+    /// Where it answers over HTTP; empty while that is not known.
+    pub console: String,
+    /// Heard from lately.
+    pub reachable: bool,
 }
 
 /// How far a stand-by has followed.

@@ -5,13 +5,14 @@
 //! leads to more; then the host polls [`Action`]s.
 
 use crate::admin::Counters;
-use crate::desk::Desk;
+use crate::desk::{Call, Desk};
 use crate::event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level};
 use crate::files::FilesDuty;
 use crate::formation::Formation;
 use crate::frame::Frame;
 use crate::front::Context;
 use crate::gossip::{ROUND_INTERVALS, Verdicts};
+use crate::groups::Groups;
 use crate::holders::{Held, Holders};
 use crate::jobs::JobsDuty;
 use crate::kafka::{self, Kafka};
@@ -202,6 +203,7 @@ pub struct Core {
     /// Its own, so that whom it tells something changes nothing else.
     pub(crate) gossip_rng: Rng,
     pub(crate) verdicts: Verdicts,
+    pub(crate) groups: Groups,
     pub(crate) reports: Reports,
     /// Where a replica's messages came from, for those whose membership is not known here yet.
     pub(crate) origins: BTreeMap<(ShardId, ReplicaId), NodeId>,
@@ -303,6 +305,7 @@ impl Core {
             ),
             gossip_rng: rng.fork(2),
             verdicts: Verdicts::new(),
+            groups: Groups::new(rng.fork(3)),
             reports: Reports::default(),
             origins: BTreeMap::new(),
             zookeeper,
@@ -419,13 +422,20 @@ impl Core {
             } => self.disk_done(now, lane, ticket, &result),
             Event::DiskSpace(space) => self.disk_measured(space),
             Event::Admin { request, command } => self.admin(now, request, command),
+            Event::Call {
+                request,
+                call: Call::Group(call),
+            } => self.group_call(now, request, call),
             Event::Call { request, call } => {
                 self.with_desk(now, |desk, cx| desk.handle_call(cx, request, call));
             }
             Event::Probed { probe, result } => {
                 self.with_desk(now, |desk, cx| desk.handle_probed(cx, probe, &result));
             }
-            Event::HungUp { request } => self.desk.handle_hung_up(request),
+            Event::HungUp { request } => {
+                self.groups.handle_hung_up(request);
+                self.desk.handle_hung_up(request);
+            }
         }
     }
 
@@ -458,6 +468,7 @@ impl Core {
         }
         self.timers.last_turn_us = now.mono_us;
         self.run_timers(now);
+        self.run_groups(now);
         // Applying may lead to asks, asks to proposals; a lone voter's may be applied at once.
         for _ in 0..4 {
             self.route_asks(now);
@@ -513,7 +524,8 @@ impl Core {
             return 0;
         }
         let journals = self.lanes.values().filter_map(|l| l.journal.deadline_us());
-        journals.fold(self.timers.tick_us, u64::min)
+        let groups = self.groups.deadline_us();
+        journals.fold(self.timers.tick_us.min(groups), u64::min)
     }
 
     // --- shared by the parts of the core ---

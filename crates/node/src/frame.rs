@@ -279,6 +279,15 @@ pub enum Frame {
         /// What.
         rumor: Rumor,
     },
+    /// What a member of a group tells another.
+    Group {
+        /// The group's number.
+        group: u64,
+        /// The sender.
+        from: NodeId,
+        /// As the group's members write it.
+        bytes: Bytes,
+    },
     /// Between cores of one node: the catalog as of an applied index.
     Catalog {
         /// Applied up to here.
@@ -310,6 +319,7 @@ impl Frame {
             | Self::Report { .. }
             | Self::Join { .. }
             | Self::Gossip { .. }
+            | Self::Group { .. }
             | Self::Superseded { .. }
             | Self::Probe { .. }
             | Self::Probed { .. } => Some(catalog::META_SHARD),

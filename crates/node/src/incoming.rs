@@ -239,6 +239,7 @@ impl Core {
             }
             Frame::Superseded { cluster, by } => self.superseded(cluster, by),
             Frame::Gossip { from, rumor } => self.rumor(now, from, rumor),
+            Frame::Group { group, from, bytes } => self.group_frame(now, group, from, bytes),
             Frame::Holds { from, held } => self.holds_frame(now, from, held),
             Frame::AskRegistry { from, token } => self.registry_asked(from, token),
             Frame::Registry {

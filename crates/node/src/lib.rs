@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`event`] (the boundary), [`core`] (the loop), `turn` (time and frames), `replicas`
 //! (shards and lanes), `formation` (how a node comes to be of a cluster), `reports` (when it may go),
-//! `gossip` (who is reachable), `holders` and `links` (what other cores serve), `front`, `zookeeper`, `redis`, `kafka` and [`desk`] (the front ends),
+//! `gossip` (who is reachable), `groups` (protocols among equals), `holders` and `links` (what other cores serve), `front`, `zookeeper`, `redis`, `kafka` and [`desk`] (the front ends),
 //! `standby` (following another cluster), `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
@@ -15,6 +15,7 @@ mod formation;
 mod frame;
 mod front;
 mod gossip;
+mod groups;
 pub mod hello;
 mod holders;
 mod incoming;
@@ -44,3 +45,4 @@ pub use desk::{
     TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX, Transacted, Transaction,
 };
 pub use event::{Action, ClientId, Endpoint, Event, FrontEnd, Hello, Level, RequestId, StreamId};
+pub use groups::{GroupAnswer, GroupCall};

@@ -57,7 +57,7 @@ impl Core {
             .push_back(Action::AdminReply { request, reply });
     }
 
-    fn member_named(&self, name: &str) -> Result<NodeId, String> {
+    pub(crate) fn member_named(&self, name: &str) -> Result<NodeId, String> {
         let bare = name.trim_start_matches('n');
         (self.catalog.members.iter())
             .find(|(id, m)| m.address == name || format!("{:x}", id.0) == bare)
@@ -241,6 +241,7 @@ impl Core {
             cache: self.cache_status(),
             transactions: self.transactions_status(now),
             globals: self.globals_status(now),
+            groups: self.group_statuses(now),
             topics: self.topics_status(),
             pools: self.pool_statuses(),
             follows: self.follow_status(now),

@@ -283,6 +283,9 @@ impl Core {
     }
 
     pub(crate) fn disk_done(&mut self, now: Now, id: LaneId, ticket: Ticket, result: &DiskResult) {
+        if self.group_disk_done(now, id, ticket, result) {
+            return;
+        }
         let Some(lane) = self.lanes.get_mut(&id) else {
             return;
         };

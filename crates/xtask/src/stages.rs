@@ -410,6 +410,7 @@ fn pytest(
 
 fn clients_python(plan: &Plan) -> Result<Tests, String> {
     let files = [
+        "tests/python/test_groups.py",
         "tests/python/test_kazoo_recipes.py",
         "tests/python/test_members.py",
         "tests/python/test_protocol.py",

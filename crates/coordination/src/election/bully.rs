@@ -7,6 +7,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
 /// Between heartbeats of the leader.
@@ -19,7 +20,7 @@ const ALIVE_US: u64 = 500_000;
 const VICTORY_US: u64 = 1_500_000;
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Is anybody greater than I?
     Election,

@@ -8,6 +8,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header};
 use base::peer::{Context, Peer, PeerId};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const BEAT_US: u64 = 100_000;
@@ -18,7 +19,7 @@ const ACK_US: u64 = 300_000;
 const OVER_US: u64 = 1_000_000;
 
 /// What goes round the ring.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Word {
     /// This peer wants to lead; and by how many it was passed on.
     Candidate(PeerId, usize),
@@ -27,7 +28,7 @@ pub enum Word {
 }
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Goes round.
     Word(Word),

@@ -11,6 +11,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, majority, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A quorum agrees: a better vote may still come within this time.
@@ -29,7 +30,7 @@ const SILENT_US: u64 = 800_000;
 pub type Zxid = (u64, u64);
 
 /// A vote. The greater wins.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Ballot {
     /// Of the leadership that the candidate last followed.
     pub epoch: u64,
@@ -40,7 +41,7 @@ pub struct Ballot {
 }
 
 /// What a server is doing, as told with votes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Status {
     /// Votes.
     Looking,
@@ -56,7 +57,7 @@ pub enum Status {
 pub type History = Vec<(Zxid, u64)>;
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// My vote, in this round.
     Vote(Ballot, u64, Status),
@@ -98,7 +99,7 @@ pub enum Timer {
 }
 
 /// What survives a crash.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     /// The last epoch promised.
     promised: u64,

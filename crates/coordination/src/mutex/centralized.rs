@@ -10,6 +10,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// After so long without an answer a user asks again.
@@ -18,7 +19,7 @@ const RETRY_US: u64 = 300_000;
 const CHECK_US: u64 = 500_000;
 
 /// What peers tell each other; the number is the asking user's.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// May I enter?
     Acquire(u32),
@@ -207,6 +208,14 @@ impl Peer for Centralized {
                 cx.send(self.coordinator, Message::Release(number));
             }
             _ => {}
+        }
+    }
+
+    fn waits_for(&self) -> Vec<PeerId> {
+        match (self.stage, self.holder) {
+            (Stage::Waiting(_), Some((holder, _))) => vec![holder],
+            (Stage::Waiting(_), None) => vec![self.coordinator],
+            _ => Vec::new(),
         }
     }
 

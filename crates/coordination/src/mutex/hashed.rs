@@ -151,6 +151,13 @@ impl Peer for HashedCoordinators {
         });
     }
 
+    fn waits_for(&self) -> Vec<PeerId> {
+        let all = self.locks.iter().flat_map(Peer::waits_for);
+        all.collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
     fn role(&self) -> &'static str {
         let roles = || self.locks.iter().map(Peer::role);
         roles()

@@ -8,10 +8,11 @@ use super::{Decision, Request, Ticket};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// I want to enter.
     Want(Ticket),
@@ -146,6 +147,19 @@ impl Peer for Lamport {
             }
             _ => {}
         }
+    }
+
+    fn waits_for(&self) -> Vec<PeerId> {
+        let Some(mine) = self.mine.filter(|_| !self.inside) else {
+            return Vec::new();
+        };
+        others(self.me, self.nodes)
+            .filter(|peer| {
+                let clock = self.heard.get(peer).copied().unwrap_or_default();
+                (clock, *peer) <= (mine.clock, mine.peer)
+                    || (self.queue.iter()).any(|ticket| ticket.peer == *peer && *ticket < mine)
+            })
+            .collect()
     }
 
     fn role(&self) -> &'static str {

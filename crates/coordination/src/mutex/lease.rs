@@ -9,6 +9,7 @@ use super::{Decision, Request, Resource};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// A holder has the lock for so long.
@@ -21,7 +22,7 @@ const KEEPER: PeerId = 1;
 pub type Asking = (PeerId, u64);
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// I want it.
     Ask(u64),

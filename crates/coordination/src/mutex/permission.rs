@@ -12,6 +12,7 @@ use super::{Decision, Request, Ticket};
 use base::algorithm::Header;
 use base::peer::{Context, Peer, PeerId};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
@@ -31,7 +32,7 @@ pub trait Rule: Clone + std::hash::Hash + PartialEq + Eq + std::fmt::Debug {
 pub type VoteNumber = u64;
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// May I enter?
     Ask(Ticket),
@@ -244,6 +245,13 @@ impl<R: Rule> Peer for Permission<R> {
                 cx.send_each(self.voters.iter().copied(), &Message::Release(ticket));
             }
             _ => {}
+        }
+    }
+
+    fn waits_for(&self) -> Vec<PeerId> {
+        match self.mine.is_some() && !self.inside {
+            true => self.voters.difference(&self.votes).copied().collect(),
+            false => Vec::new(),
         }
     }
 

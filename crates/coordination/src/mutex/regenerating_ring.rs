@@ -11,6 +11,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, next_on_ring, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Without an acknowledgement after this time the receiver is taken for dead.
@@ -21,7 +22,7 @@ const MISSED_US: u64 = 1_000_000;
 const SEARCH_US: u64 = 500_000;
 
 /// A token: its epoch, and the steps that it has made.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Token {
     /// Raised when a lost token is replaced.
     pub epoch: u64,
@@ -30,7 +31,7 @@ pub struct Token {
 }
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// The token.
     Pass(Token),

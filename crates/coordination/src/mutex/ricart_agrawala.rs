@@ -7,10 +7,11 @@ use super::{Decision, Request, Ticket};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// May I enter?
     Ask(Ticket),
@@ -135,6 +136,10 @@ impl Peer for RicartAgrawala {
             }
             _ => {}
         }
+    }
+
+    fn waits_for(&self) -> Vec<PeerId> {
+        self.missing.iter().copied().collect()
     }
 
     fn role(&self) -> &'static str {

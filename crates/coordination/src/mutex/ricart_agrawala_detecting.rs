@@ -8,6 +8,7 @@ use super::{Decision, Request, Ticket};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Between heartbeats.
@@ -18,7 +19,7 @@ pub const SILENT_US: u64 = 800_000;
 const RETRY_US: u64 = 300_000;
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// May I enter?
     Ask(Ticket),
@@ -218,6 +219,14 @@ impl Peer for RicartAgrawalaDetecting {
             }
             Request::Release(_) => {}
         }
+    }
+
+    fn waits_for(&self) -> Vec<PeerId> {
+        let missing = match self.mine {
+            Some(_) => &self.missing,
+            None => &self.unheard,
+        };
+        missing.difference(&self.suspected).copied().collect()
     }
 
     fn role(&self) -> &'static str {

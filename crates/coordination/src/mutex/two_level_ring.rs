@@ -8,9 +8,10 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header};
 use base::peer::{Context, Peer, PeerId};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 
 /// What peers tell each other, each with the steps that the token has made.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// The token among coordinators.
     Global(u64),

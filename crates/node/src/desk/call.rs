@@ -1,6 +1,7 @@
 //! What may be asked, and what is answered.
 
 use super::*;
+use crate::groups::{GroupAnswer, GroupCall};
 
 /// Something for a shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +39,8 @@ pub enum Call {
         /// Wait for a change.
         after: Option<After>,
     },
+    /// Something for a group of nodes; no shard's.
+    Group(GroupCall),
     /// An agent is there.
     Beat {
         /// Which.
@@ -104,6 +107,8 @@ pub enum CallReply {
         /// What was asked for.
         answer: Box<JobsAnswer>,
     },
+    /// Of `Group`.
+    Group(Box<GroupAnswer>),
     /// Of `Beat`: the leader has heard it.
     Beaten {
         /// Whether there is such an agent in this generation. If not, it has to register again.
@@ -185,6 +190,11 @@ impl Call {
                 let (shard, unit) = transaction.unit(cx, origin)?;
                 (shard, Some(unit))
             }
+            // The core takes it before the desk does.
+            Self::Group(_) => {
+                let message = "groups are asked at the core that runs them".into();
+                return Err(CallReply::NotHere { message });
+            }
         })
     }
 
@@ -197,7 +207,7 @@ impl Call {
             Self::ReadGlobals { .. } => false,
             Self::ChangeJobs(command) => command.adds(),
             Self::ReadServices { .. } | Self::ReadFiles(_) => false,
-            Self::ReadJobs { .. } | Self::Beat { .. } => false,
+            Self::ReadJobs { .. } | Self::Beat { .. } | Self::Group(_) => false,
             Self::Transact(_) => true,
         }
     }
@@ -214,6 +224,7 @@ impl Call {
             | Self::ChangeJobs(_)
             | Self::Beat { .. }
             | Self::ChangeGlobals(_)
+            | Self::Group(_)
             | Self::Transact(_) => None,
         }
     }
@@ -229,6 +240,7 @@ impl Call {
             | Self::ReadFiles(_)
             | Self::ChangeJobs(_)
             | Self::Beat { .. }
+            | Self::Group(_)
             | Self::Transact(_) => None,
         }
     }

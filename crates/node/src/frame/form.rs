@@ -155,6 +155,9 @@ impl Frame {
                     w.str(front).str(address);
                 }
             }
+            Self::Group { group, from, bytes } => {
+                w.u8(31).u64(*group).u64(from.0).bytes(bytes);
+            }
             Self::AskRegistry { from, token } => {
                 core(w.u8(23), *from).u64(*token);
             }
@@ -361,6 +364,11 @@ impl Frame {
                 addresses: (0..r.count(8)?)
                     .map(|_| Ok((r.str()?.to_owned(), r.str()?.to_owned())))
                     .collect::<Result<_, DecodeError>>()?,
+            },
+            31 => Self::Group {
+                group: r.u64()?,
+                from: NodeId(r.u64()?),
+                bytes: bytes.slice_ref(r.bytes()?),
             },
             23 => Self::AskRegistry {
                 from: read_core(&mut r)?,

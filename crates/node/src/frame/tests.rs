@@ -179,6 +179,11 @@ fn samples() -> Vec<Frame> {
             answers: vec![(6, Bytes::from_static(b"a"))],
             reached: vec![7],
         },
+        Frame::Group {
+            group: 8,
+            from: to,
+            bytes: Bytes::from_static(b"p"),
+        },
         link(Step::Drained),
         link(Step::Close),
     ]
