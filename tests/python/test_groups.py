@@ -315,3 +315,23 @@ def test_group_five_nodes_with_one_killed_agree(five, protocol):
     assert code == 0 and expected in said, said
     victim.start()
     five.wait_ready()
+
+
+def test_console_lab_runs_and_compares_within_bounds(trio):
+    first = trio[0]
+    code, page = first.http("/lab")
+    assert code == 200 and "ricart-agrawala" in page and "/lab/compare" in page
+    code, page = first.http("/lab/run?algorithm=bully&nodes=3&faults=crash&seed=7", timeout=60)
+    assert code == 200 and "3 nodes, seed 7" in page and "<script" in page
+    query = "a0=bully&a1=&a2=zab&nodes=3&faults=none&seeds=2"
+    code, page = first.http(f"/lab/compare?{query}", timeout=60)
+    assert code == 200 and "althing lab compare bully zab --nodes 3" in page
+    for bad, words in [
+        ("run?algorithm=bully&nodes=10&faults=none&seed=1", "2 to 9"),
+        ("run?algorithm=boss&nodes=3&faults=none&seed=1", "chang-roberts"),
+        ("run?algorithm=bully&nodes=3&faults=/etc/passwd&seed=1", "no fault"),
+        ("compare?a0=bully&a1=zab&nodes=3&faults=none&seeds=1000", "1 to 50"),
+        ("compare?a0=bully&nodes=3&faults=none&seeds=1", "two algorithms"),
+    ]:
+        code, body = first.http(f"/lab/{bad}", timeout=60)
+        assert code == 400 and words in body, body

@@ -575,6 +575,7 @@ fn build(file: File) -> Result<HostConfig, String> {
         console_hosts: file.console_hosts,
         gateway,
         files,
+        lab: None,
         core,
     };
     config.check().map_err(|error| error.to_string())?;

@@ -4,7 +4,7 @@
 //! see what happens; each reads a pipe that ends with this process, however it ends, and stops then.
 //! A node that ends by itself is started again after two seconds, unless it keeps ending.
 
-use crate::{Failure, Outcome, config, failed, http};
+use crate::{Failure, Outcome, config, failed, http, laboratory};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use host::gateway::GatewayConfig;
@@ -121,6 +121,7 @@ pub fn serve(
     until_stdin_ends: bool,
 ) -> Outcome {
     let mut config = config::load(file)?;
+    config.lab = laboratory::of_node();
     if !join.is_empty() {
         config.core.join = join;
     }
@@ -254,6 +255,7 @@ fn run_one(options: &Options, ports: &Ports, memory: &Memory) -> Outcome {
     let peers = loopback(ports.peers);
     let config = HostConfig {
         agent: Some(host::AgentPlan::default()),
+        lab: laboratory::of_node(),
         data,
         clients: ports.listeners().collect(),
         peers,

@@ -18,7 +18,7 @@ pub fn page(page: Page, view: &View<'_>, body: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 // The charts of the overview refresh themselves, and nobody's typing is to be lost.
-                @if !matches!(page, Page::Tree | Page::Keys | Page::Topics | Page::Gateway | Page::Overview) {
+                @if !matches!(page, Page::Tree | Page::Keys | Page::Topics | Page::Gateway | Page::Overview | Page::Lab) {
                     meta http-equiv="refresh" content="5";
                 }
                 link rel="icon" href="data:,";

@@ -12,6 +12,7 @@ mod globals;
 mod groups;
 mod jobs;
 mod keys;
+mod lab;
 mod layout;
 mod members;
 mod overview;
@@ -23,6 +24,7 @@ mod topics;
 mod transactions;
 mod tree;
 
+pub use lab::{Algorithm, Laboratory};
 pub use actors::{ActorRow, Actors};
 use node::Status;
 use node::admin::{KeysPage, TopicsPage, TreePage};
@@ -64,6 +66,8 @@ pub enum Page {
     Files,
     /// Jobs and agents.
     Jobs,
+    /// Algorithms under simulated faults.
+    Lab,
     /// Actors of names.
     Actors,
 }
@@ -82,6 +86,7 @@ impl Page {
         ("Scheduling", &[Self::Jobs]),
         ("Computing", &[Self::Actors]),
         ("Availability", &[Self::Gateway]),
+        ("Laboratory", &[Self::Lab]),
     ];
 
     /// All of them.
@@ -115,6 +120,7 @@ impl Page {
             Self::Globals => "/globals",
             Self::Files => "/files",
             Self::Jobs => "/jobs",
+            Self::Lab => "/lab",
             Self::Actors => "/actors",
         }
     }
@@ -138,6 +144,7 @@ impl Page {
             Self::Globals => "Global transactions",
             Self::Files => "Files",
             Self::Jobs => "Jobs",
+            Self::Lab => "Algorithms",
             Self::Actors => "Actors",
         }
     }
@@ -160,6 +167,8 @@ pub struct View<'a> {
     pub gateway: Option<&'a GatewayReport>,
     /// What nodes were told of calls; for [`Page::Calls`].
     pub calls: Option<&'a Table>,
+    /// What the laboratory says of itself, where there is one; for [`Page::Lab`].
+    pub lab: Option<&'a Laboratory>,
     /// What the tree tells of actors, or why it cannot be shown; for [`Page::Actors`].
     pub actors: Option<&'a Result<Actors, String>>,
 }
@@ -183,6 +192,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Globals => globals::body(view),
         Page::Files => files::body(view),
         Page::Jobs => jobs::body(view),
+        Page::Lab => lab::body(view),
         Page::Actors => actors::body(view),
     };
     layout::page(page, view, &body).into_string()

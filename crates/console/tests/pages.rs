@@ -1,11 +1,11 @@
 //! Every page from a sample status: what it must show, and that nothing a client chose becomes markup.
 
-use console::{ActorRow, Actors, Page, View, render};
+use console::{ActorRow, Actors, Algorithm, Laboratory, Page, View, render};
 use node::Status;
 use node::admin::{
-    CacheStatus, GlobalRow, GlobalsStatus, GroupRow, InstanceRow, KeyRow, KeysPage, MemberRow,
-    MemberStatus, PartitionRow, PoolStatus, PositionRow, ServicesStatus, ShardStatus, TopicRow,
-    TopicsPage, TopicsStatus, TreePage, TreeStatus,
+    CacheStatus, GlobalRow, GlobalsStatus, GroupMember, GroupRow, GroupStatus, InstanceRow, KeyRow,
+    KeysPage, MemberRow, MemberStatus, PartitionRow, PoolStatus, PositionRow, ServicesStatus,
+    ShardStatus, TopicRow, TopicsPage, TopicsStatus, TreePage, TreeStatus,
 };
 use traffic::calls::{Book, Key, Outcome, Side, Table};
 
@@ -27,6 +27,7 @@ fn status(text: &str) -> Status {
             silent_ms: 2_500,
             ..MemberStatus::default()
         }],
+        groups: vec![group(text)],
         shards: vec![ShardStatus {
             name: "tree".into(),
             role: "leader".into(),
@@ -223,10 +224,50 @@ fn show(page: Page, text: &str) -> String {
             keys: Some(&keys),
             topics: Some(&topics),
             gateway: None,
+            lab: Some(&laboratory(text)),
             calls: Some(&calls),
             actors: Some(&actors),
         },
     )
+}
+
+fn group(text: &str) -> GroupStatus {
+    let member = |peer: usize| GroupMember {
+        peer,
+        node: text.into(),
+        address: text.into(),
+        console: text.into(),
+        reachable: peer != 1,
+    };
+    GroupStatus {
+        name: text.into(),
+        protocol: "token-ring".into(),
+        kind: text.into(),
+        members: (1..=3).map(member).collect(),
+        me: 2,
+        role: "waiting".into(),
+        waits_for: vec![1],
+        waiters: 3,
+        leader: Some(3),
+        term: 4,
+        fault: text.into(),
+        ..GroupStatus::default()
+    }
+}
+
+fn laboratory(text: &str) -> Laboratory {
+    Laboratory {
+        algorithms: vec![Algorithm {
+            family: text.into(),
+            name: text.into(),
+            title: text.into(),
+            assumptions: text.into(),
+            cost: format!("costs {text}"),
+        }],
+        faults: vec![("crash".into(), text.into())],
+        nodes_max: 9,
+        seeds_max: 50,
+    }
 }
 
 #[test]
@@ -293,6 +334,25 @@ fn each_page_shows_what_it_is_for() {
                 "frontplain",
             ],
         ),
+        (
+            Page::Groups,
+            vec![
+                "token-ring",
+                "peer 2: waiting",
+                "not heard",
+                "3 wait here",
+                "peer 3 in term 4",
+            ],
+        ),
+        (
+            Page::Lab,
+            vec![
+                "/lab/run",
+                "max=\"50\"",
+                "costs plain",
+                "<option value=\"crash\">",
+            ],
+        ),
         (Page::Tree, vec!["/tree?path=/a/b%20c", "5,000", "czxid"]),
     ];
     for (page, wanted) in cases {
@@ -327,6 +387,7 @@ fn node_of_a_lock_shows_who_holds_it_and_who_waits_for_whom() {
             keys: None,
             topics: None,
             gateway: None,
+            lab: None,
             calls: None,
             actors: None,
         };
@@ -383,6 +444,7 @@ fn pages_of_a_node_without_anything_render() {
                 keys: Some(&keys),
                 topics: Some(&topics),
                 gateway: None,
+                lab: None,
                 calls: None,
                 actors: None,
             };

@@ -1,12 +1,14 @@
 //! What a host is told at its start.
 
 use crate::gateway::GatewayConfig;
+use crate::lab::Lab;
 use crate::{FilesConfig, HostError};
 use node::{CoreConfig, FrontEnd};
 use scheduling::Resources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Everything about one node on one machine.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub struct HostConfig {
     pub files: FilesConfig,
     /// The agent that runs tasks here; `None` leaves it off.
     pub agent: Option<AgentPlan>,
+    /// The laboratory behind the console, where there is one.
+    pub lab: Option<Arc<Lab>>,
     /// What the cores are told; the host fills in core, cores, lanes, address, members, identity, seed and secret.
     pub core: CoreConfig,
 }
@@ -124,6 +128,7 @@ impl Default for HostConfig {
             gateway: None,
             files: FilesConfig::default(),
             agent: None,
+            lab: None,
             core: CoreConfig::default(),
         }
     }

@@ -10,7 +10,7 @@ use crate::mail::{self, Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
 use crate::thread::Thread;
-use crate::{actors, agent, discovery, dns, groups, jobs, monitor, transactions};
+use crate::{actors, agent, discovery, dns, groups, jobs, lab, monitor, transactions};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -55,6 +55,8 @@ pub struct HttpConfig {
     pub gateway: Option<GatewayHandle>,
     /// For what has to be drawn at random.
     pub seed: u64,
+    /// The laboratory, where there is one.
+    pub lab: Option<Arc<lab::Lab>>,
     /// What DNS counts, where it is served.
     pub dns: Option<Arc<dns::Counts>>,
 }
@@ -131,6 +133,7 @@ async fn serve(listener: TcpListener, app: App, chunks: Option<Arc<ChunkStore>>)
         .merge(discovery::routes())
         .merge(gateway::routes())
         .merge(groups::routes())
+        .merge(lab::routes())
         .merge(files::routes(
             app.clone(),
             app.config.files.clone(),
@@ -521,6 +524,7 @@ async fn page(
             gateway: gateway_report.as_ref(),
             calls: calls.as_ref(),
             actors: actors.as_ref(),
+            lab: app.config.lab.as_ref().map(|lab| &lab.about),
         },
     );
     (

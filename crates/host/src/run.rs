@@ -273,6 +273,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
                 gateway: gateway.as_ref().map(GatewayThread::handle),
                 files: config.files.clone(),
                 agent: config.data.join(AGENT),
+                lab: config.lab.clone(),
             };
             Http::start(listener, mailboxes.clone(), http, chunks).map_err(machine)
         })

@@ -75,14 +75,15 @@ impl Centralized {
                 cx.send_durable(self.holder, user, Message::Grant(number));
             }
             Some((holder, held)) if !misbehaves(PeerBug::GrantWhileHeld) => {
+                // One that asks again does not put off that the holder is asked.
+                if self.queue.is_empty() {
+                    cx.set_timer(Timer::Check, CHECK_US);
+                }
                 self.queue.retain(|(waiting, _)| *waiting != user);
                 self.queue.push_back((user, number));
                 // A user has one request at a time: this one is a late repetition, or it has left.
                 if holder == user {
                     cx.send(user, Message::Check(held));
-                }
-                if self.queue.len() == 1 {
-                    cx.set_timer(Timer::Check, CHECK_US);
                 }
             }
             _ => self.grant(cx, Some((user, number))),

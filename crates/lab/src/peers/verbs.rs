@@ -247,7 +247,7 @@ fn script_for(
     troubles::parse(faults, algorithm.header.survives, nodes, seed)
 }
 
-fn until_ms(script: &Script) -> u64 {
+pub(super) fn until_ms(script: &Script) -> u64 {
     UNTIL_MIN_MS.max(script.end_ms() + GRACE_US / 1000 + 2_000)
 }
 
