@@ -24,8 +24,8 @@ mod topics;
 mod transactions;
 mod tree;
 
-pub use lab::{Algorithm, Laboratory};
 pub use actors::{ActorRow, Actors};
+pub use lab::{Algorithm, Laboratory};
 use node::Status;
 use node::admin::{KeysPage, TopicsPage, TreePage};
 use traffic::calls::Table;
