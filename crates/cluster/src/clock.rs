@@ -49,10 +49,16 @@ impl StampClock {
     }
 }
 
+/// What a peer's clock counts among others' after it was last heard, in microseconds. Ours may be set meanwhile, or
+/// the peer have left: an old offset would make one member take another for the median than the others do, and
+/// leadership would go to and fro between them.
+pub const OFFSET_FRESH_US: u64 = 2_000_000;
+
 /// Offsets of the others' wall clocks against ours, from what they say in their heartbeats.
 #[derive(Clone, Debug, Default)]
 pub struct ClockOffsets {
-    offsets_ms: BTreeMap<u64, i64>,
+    /// With when they were heard, on our monotonic clock.
+    offsets_ms: BTreeMap<u64, (i64, u64)>,
 }
 
 impl ClockOffsets {
@@ -61,7 +67,7 @@ impl ClockOffsets {
     pub fn heard(&mut self, peer: u64, sent: Now, now: Now, wall_ms: i64) {
         let round_trip_ms = (now.mono_us.saturating_sub(sent.mono_us) / 1000) as i64;
         let offset = wall_ms + round_trip_ms / 2 - now.wall_ms;
-        self.offsets_ms.insert(peer, offset);
+        self.offsets_ms.insert(peer, (offset, now.mono_us));
     }
 
     /// Forgets a peer.
@@ -71,12 +77,14 @@ impl ClockOffsets {
 
     /// A peer's clock less ours.
     pub fn offset_ms(&self, peer: u64) -> Option<i64> {
-        self.offsets_ms.get(&peer).copied()
+        self.offsets_ms.get(&peer).map(|(offset, _)| *offset)
     }
 
-    /// The median clock (ours among them) less ours.
-    pub fn median_ms(&self) -> i64 {
-        let mut all: Vec<i64> = self.offsets_ms.values().copied().collect();
+    /// The median clock (ours among them, and those heard lately) less ours.
+    pub fn median_ms(&self, now: Now) -> i64 {
+        let heard = self.offsets_ms.values();
+        let fresh = heard.filter(|(_, at_us)| at_us + OFFSET_FRESH_US >= now.mono_us);
+        let mut all: Vec<i64> = fresh.map(|(offset, _)| *offset).collect();
         all.push(0);
         all.sort_unstable();
         all[all.len() / 2]
@@ -130,8 +138,19 @@ mod tests {
         for peer in [2, 3] {
             offsets.heard(peer, at(0, 0), at(2, 2), 5_001);
         }
-        assert_eq!(offsets.median_ms(), 5_000);
+        assert_eq!(offsets.median_ms(at(2, 2)), 5_000);
         offsets.heard(3, at(0, 0), at(2, 2), 1);
-        assert_eq!(offsets.median_ms(), 0);
+        assert_eq!(offsets.median_ms(at(2, 2)), 0);
+    }
+
+    #[test]
+    fn median_is_of_those_who_were_heard_lately() {
+        let mut offsets = ClockOffsets::default();
+        for (peer, wall_ms) in [(2, 46_000), (3, 47_000), (4, -3_000)] {
+            offsets.heard(peer, at(0, 0), at(2, 2), wall_ms);
+        }
+        offsets.heard(2, at(3_000, 0), at(3_000, 0), 46_000);
+        offsets.heard(4, at(3_000, 0), at(3_000, 0), -3_000);
+        assert_eq!(offsets.median_ms(at(3_000, 0)), 0, "3 has left");
     }
 }

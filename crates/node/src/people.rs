@@ -274,10 +274,13 @@ impl Core {
             return self.formation.status();
         }
         if let Some(by) = self.superseded_by() {
-            return (
-                "superseded",
-                format!("nothing: {by} took this cluster's place"),
-            );
+            // Until then one that is started again serves once more, unless it is told again.
+            let waits = match self.catalog.superseded_by.is_some() {
+                true => "nothing",
+                false => "a majority of the replicas of the meta shard, to record it",
+            };
+            let words = format!("{waits}: {by} took this cluster's place");
+            return ("superseded", words);
         }
         if self.follows() && self.caught_up.contains(&TREE_SHARD) {
             let waits = "a command: `althing cluster promote` lets it take the place of the cluster that it follows";

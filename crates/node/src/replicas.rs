@@ -380,6 +380,7 @@ impl Core {
 
     /// Lets every shard work until it has nothing left to do.
     pub(crate) fn flush_shards(&mut self, now: Now) {
+        self.keep_clock(now);
         for id in self.replicas.ids() {
             let stamp_ms = self.stamp_clock.read_ms(now);
             let lane_id = self.lane_of(id);
@@ -608,28 +609,28 @@ impl Core {
         };
     }
 
-    /// A new leader's clock is not behind its shard's; the tree's grants every session a full time-out.
+    /// A new leader of the tree takes the time over, and grants every session a full time-out.
     pub(crate) fn lead(&mut self, now: Now, id: ShardId) {
         let machine = self.replicas.get(id).map(Shard::machine);
-        let Some(data) = machine.and_then(ShardMachine::data) else {
-            return;
-        };
-        if id == TREE_SHARD {
+        let data = machine.and_then(ShardMachine::data);
+        if let Some(data) = data.filter(|_| id == TREE_SHARD) {
             let sessions = data.coordination.sessions();
             let sessions = sessions.map(|s| (s.id, s.generation, s.timeout_ms));
             self.leases.reset(now.mono_us, sessions);
             self.stamp_clock.start(now, data.coordination.time_ms());
         }
-        let times = [
-            data.cache.time_ms(),
-            data.topics.time_ms(),
-            data.services.time_ms(),
-            data.globals.time_ms(),
-            data.scheduling.time_ms(),
-        ];
-        let time_ms = times.into_iter().fold(0, i64::max);
-        if time_ms > self.stamp_clock.read_ms(now) {
-            self.stamp_clock.start(now, time_ms);
+    }
+
+    /// The clock is not behind what shards that are led here have applied. A leader's first look is not enough: what
+    /// an earlier one proposed last, perhaps by a clock that was ahead, is applied after it has begun. Stamps would
+    /// stand still until the clock had caught up, and what is due by them would not come.
+    fn keep_clock(&mut self, now: Now) {
+        let led = self.replicas.iter().filter(|shard| shard.is_leader());
+        let floor_ms = led.map(|shard| shard.machine().time_ms()).max();
+        if let Some(floor_ms) = floor_ms
+            && floor_ms > self.stamp_clock.read_ms(now)
+        {
+            self.stamp_clock.start(now, floor_ms);
         }
     }
 

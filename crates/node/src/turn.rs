@@ -278,7 +278,7 @@ impl Core {
 
     /// A leader whose clock is far from the majority's hands over to the one that is nearest.
     fn check_clock(&mut self, now: Now) {
-        let median = self.peers.clocks.median_ms();
+        let median = self.peers.clocks.median_ms(now);
         if median.abs() <= CLOCK_MS_MAX || now.mono_us < self.timers.hand_over_us {
             return;
         }
@@ -447,13 +447,16 @@ impl Core {
         self.update_front_ends();
     }
 
-    /// Opens front ends whose shards have caught up with a cluster that is complete, and closes others.
+    /// Opens front ends whose shards have caught up with a cluster that is complete, and closes others. None opens
+    /// before the catalog has caught up, too: it may say that another cluster has taken this one's place.
     pub(crate) fn update_front_ends(&mut self) {
+        let is_told = !self.holds(META_SHARD) || self.caught_up.contains(&META_SHARD);
         for front in FrontEnd::ALL {
             let serves_tree = self.holds(TREE_SHARD) && self.caught_up.contains(&TREE_SHARD);
             let is_open = self.open_fronts.contains(&front);
             let serves = match front {
                 _ if self.superseded_by().is_some() => false,
+                _ if !is_open && !is_told => false,
                 // Of a stand-by, keys may be read; sessions and groups are writes.
                 FrontEnd::Zookeeper | FrontEnd::Kafka if self.follows() => false,
                 FrontEnd::Zookeeper => serves_tree,

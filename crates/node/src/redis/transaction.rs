@@ -9,6 +9,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use storage::cache::{Body, Reply, Watched};
 
+/// A version that no key has.
+const NEVER: u64 = u64::MAX;
+
 /// Notes what the watched keys are like, now that all before it is answered. The replica here may be behind:
 /// then the transaction is refused although it need not be, never the other way round.
 pub fn watch(cx: &Context<'_>, client: &mut Client, keys: Vec<(ShardId, Bytes)>) {
@@ -18,15 +21,14 @@ pub fn watch(cx: &Context<'_>, client: &mut Client, keys: Vec<(ShardId, Bytes)>)
         if client.watched.iter().any(is_same) {
             continue;
         }
-        if let Some(cache) = cx.cache(shard) {
-            let version = cache.version(database, &key);
-            let watched = Watched {
-                database,
-                key,
-                version,
-            };
-            client.watched.push((shard, watched));
-        }
+        // The replica may have gone since WATCH came: then the transaction is refused, too.
+        let version = cx.cache(shard).map(|cache| cache.version(database, &key));
+        let watched = Watched {
+            database,
+            key,
+            version: version.unwrap_or(NEVER),
+        };
+        client.watched.push((shard, watched));
     }
 }
 
