@@ -38,6 +38,9 @@ pub enum Command {
         agent: AgentSpec,
         /// The instances that it still has, from before.
         has: Vec<InstanceId>,
+        /// Raised by the agent each time it asks, also if it was started again: what it had when it asked earlier is
+        /// not what it has. 0: it does not count.
+        attempt: u64,
     },
     /// An agent was not heard in time, as the leader saw it; or it leaves of its own will.
     Lose {
@@ -216,10 +219,15 @@ impl Unit {
             Command::Remove { name } => {
                 w.u8(3).str(name);
             }
-            Command::Register { agent, has } => {
-                w.u8(4);
+            Command::Register {
+                agent,
+                has,
+                attempt,
+            } => {
+                w.u8(8);
                 agent.encode_into(w);
                 put_instances(w, has.iter().copied());
+                w.u64(*attempt);
             }
             Command::Lose {
                 agent,
@@ -266,9 +274,16 @@ impl Unit {
             3 => Command::Remove {
                 name: r.str()?.to_owned(),
             },
+            // Of the first form, without a count.
             4 => Command::Register {
                 agent: AgentSpec::decode_from(&mut r)?,
                 has: read_instances(&mut r)?,
+                attempt: 0,
+            },
+            8 => Command::Register {
+                agent: AgentSpec::decode_from(&mut r)?,
+                has: read_instances(&mut r)?,
+                attempt: r.u64()?,
             },
             5 => Command::Lose {
                 agent: AgentId(r.u64()?),

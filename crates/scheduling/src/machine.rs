@@ -44,6 +44,8 @@ pub struct Agent {
     pub since_ms: i64,
     /// The revision at which what it has to run last changed.
     pub index: u64,
+    /// Which of its registrations counts; see [`Command::Register`].
+    pub attempt: u64,
 }
 
 /// A job.
@@ -181,7 +183,11 @@ impl Scheduling {
             Command::Run { job } => self.run(job, out),
             Command::Stop { name } => self.stop(&name),
             Command::Remove { name } => self.remove(&name, out),
-            Command::Register { agent, has } => self.register(agent, &has),
+            Command::Register {
+                agent,
+                has,
+                attempt,
+            } => self.register(agent, &has, attempt),
             Command::Lose {
                 agent,
                 generation,
@@ -275,9 +281,19 @@ impl Scheduling {
         Ok(Reply::Done)
     }
 
-    fn register(&mut self, spec: AgentSpec, has: &[InstanceId]) -> Result<Reply, Refusal> {
+    fn register(
+        &mut self,
+        spec: AgentSpec,
+        has: &[InstanceId],
+        attempt: u64,
+    ) -> Result<Reply, Refusal> {
         spec.check()?;
         let id = spec.id;
+        let last = self.agents.get(&id).map_or(0, |agent| agent.attempt);
+        if attempt > 0 && attempt <= last {
+            // It comes late: tasks that were started since would be taken for lost.
+            return Err(Refusal::Outdated);
+        }
         if self.agents.len() >= AGENTS_MAX && !self.agents.contains_key(&id) {
             return Err(Refusal::TooMany);
         }
@@ -288,6 +304,7 @@ impl Scheduling {
             is_up: true,
             since_ms: self.time_ms,
             index: self.revision,
+            attempt: attempt.max(last),
         });
         self.changed_agents.insert(id);
         for instance in self.live_of(id) {

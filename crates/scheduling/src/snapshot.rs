@@ -6,7 +6,9 @@ use crate::model::{AgentId, AgentSpec, End, InstanceId, JobSpec};
 use base::{DecodeError, Reader, State, Writer};
 
 /// Version of the form.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
+/// The one before, in which registrations of agents were not counted.
+const FORMAT_UNCOUNTED: u16 = 1;
 
 impl Scheduling {
     pub(crate) fn image(&self) -> Vec<u8> {
@@ -36,7 +38,8 @@ impl Scheduling {
 
     pub(crate) fn from_image(image: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(image);
-        if r.u16()? != FORMAT {
+        let format = r.u16()?;
+        if ![FORMAT, FORMAT_UNCOUNTED].contains(&format) {
             return Err(DecodeError::Invalid("format"));
         }
         let mut made = Self {
@@ -48,7 +51,7 @@ impl Scheduling {
         };
         let digest = r.u64()?;
         for _ in 0..r.count(40)? {
-            made.put_agent(Agent::decode_from(&mut r)?);
+            made.put_agent(Agent::decode_from(&mut r, format)?);
         }
         for _ in 0..r.count(40)? {
             let (number, job) = Job::decode_from(&mut r)?;
@@ -63,7 +66,7 @@ impl Scheduling {
             made.put_slot(slot, wanted);
         }
         r.finish()?;
-        if made.digest() != digest {
+        if format == FORMAT && made.digest() != digest {
             return Err(DecodeError::Invalid("digest"));
         }
         Ok(made)
@@ -75,15 +78,20 @@ impl Agent {
         w.u64(self.generation).bool(self.is_up);
         w.i64(self.since_ms).u64(self.index);
         self.spec.encode_into(w);
+        w.u64(self.attempt);
     }
 
-    fn decode_from(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn decode_from(r: &mut Reader<'_>, format: u16) -> Result<Self, DecodeError> {
         Ok(Self {
             generation: r.u64()?,
             is_up: r.bool()?,
             since_ms: r.i64()?,
             index: r.u64()?,
             spec: AgentSpec::decode_from(r)?,
+            attempt: match format {
+                FORMAT_UNCOUNTED => 0,
+                _ => r.u64()?,
+            },
         })
     }
 }

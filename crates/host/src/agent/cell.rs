@@ -51,8 +51,13 @@ impl Cell {
         self.current.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub async fn register(&self, agent: &AgentSpec, has: Vec<InstanceId>) -> Result<u64, Trouble> {
-        let body = json!({ "agent": agent, "has": has });
+    pub async fn register(
+        &self,
+        agent: &AgentSpec,
+        has: Vec<InstanceId>,
+        attempt: u64,
+    ) -> Result<u64, Trouble> {
+        let body = json!({ "agent": agent, "has": has, "attempt": attempt });
         let answer: Value = self
             .ask(Method::POST, "/v1/agents".into(), body, ANSWER_TIME)
             .await?;

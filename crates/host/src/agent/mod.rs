@@ -116,6 +116,7 @@ impl Agent {
         let directory = config.directory.clone();
         let running = Running {
             id,
+            directory: config.directory.clone(),
             cell: Cell::new(config.consoles.clone()),
             lease: Lease::new(&config.directory, lease_ms(&config)),
             spec: AgentSpec {
@@ -172,6 +173,18 @@ fn identity(directory: &Path, seed: u64) -> io::Result<AgentId> {
     }
 }
 
+/// One more registration: never the same number twice, also if the agent is started again.
+fn count(directory: &Path) -> io::Result<u64> {
+    let path = directory.join("registrations");
+    let last: u64 = match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(io::Error::other)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    write_whole(&path, (last + 1).to_string().as_bytes())?;
+    Ok(last + 1)
+}
+
 /// Writes a file so that it is there as a whole, or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let part = path.with_extension("part");
@@ -205,6 +218,7 @@ struct State {
 
 struct Running {
     id: AgentId,
+    directory: PathBuf,
     cell: Cell,
     lease: Lease,
     spec: AgentSpec,
@@ -269,9 +283,16 @@ impl Running {
     }
 
     async fn register(&self) {
+        let attempt = match count(&self.directory) {
+            Ok(attempt) => attempt,
+            Err(error) => {
+                log::warn(format!("agent {} cannot count: {error}", self.id));
+                return tokio::time::sleep(AGAIN_TIME).await;
+            }
+        };
         let has = self.state().tasks.instances();
         let sent = self.lease.now_ms();
-        match self.cell.register(&self.spec, has).await {
+        match self.cell.register(&self.spec, has, attempt).await {
             Ok(generation) => {
                 self.lease.renew(sent);
                 {
@@ -307,8 +328,12 @@ impl Running {
     async fn work(&self, generation: u64, index: &mut u64) {
         match self.cell.work(self.id, generation, *index, WORK_TIME).await {
             Ok((seen, work)) => {
-                *index = seen;
-                self.state().tasks.want(work);
+                let mut state = self.state();
+                // What comes after the agent was lost and had to register again is not wanted of it any more.
+                if state.generation == Some(generation) {
+                    *index = seen;
+                    state.tasks.want(work);
+                }
             }
             Err(Trouble::Outdated) => self.outdated(generation),
             Err(Trouble::Failed(_)) => tokio::time::sleep(AGAIN_TIME).await,

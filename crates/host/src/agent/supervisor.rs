@@ -74,6 +74,11 @@ fn leave(directory: &Path, end: &End) -> Result<(), String> {
 
 fn start(directory: &Path, order: &Order) -> io::Result<End> {
     let work = &order.work;
+    let stops = work.task.on_lost == OnLost::Stop;
+    if stops && lease::is_over(&order.directory) {
+        // It may have been started elsewhere by now.
+        return Ok(End::Lost);
+    }
     let folder = directory.join("work");
     fs::create_dir_all(&folder)?;
     limit(&work.task)?;
@@ -109,7 +114,7 @@ fn start(directory: &Path, order: &Order) -> io::Result<End> {
         pump(reader, log);
         let _ = done.send(());
     })?;
-    if work.task.on_lost == OnLost::Stop {
+    if stops {
         let (agent, own) = (order.directory.clone(), directory.to_owned());
         thread(move || {
             while !lease::is_over(&agent) {

@@ -275,13 +275,23 @@ async fn agents(State(app): State<App>, Query(wait): Query<Wait>) -> Response {
 struct Registration {
     agent: AgentSpec,
     has: Vec<InstanceId>,
+    #[serde(default)]
+    attempt: u64,
 }
 
 async fn register(State(app): State<App>, Json(said): Json<Registration>) -> Response {
-    let Registration { agent, has } = said;
+    let Registration {
+        agent,
+        has,
+        attempt,
+    } = said;
     change(
         &app,
-        Command::Register { agent, has },
+        Command::Register {
+            agent,
+            has,
+            attempt,
+        },
         |reply| match reply {
             Reply::Registered { generation } => json!({ "generation": generation }),
             _ => json!({}),

@@ -21,7 +21,14 @@ fn register(house: &mut House, m: usize, id: u64, has: Vec<InstanceId>) -> u64 {
         enforces: String::new(),
         lease_ms: LEASE_MS,
     };
-    match house.called(m, Call::ChangeJobs(Command::Register { agent, has })) {
+    match house.called(
+        m,
+        Call::ChangeJobs(Command::Register {
+            agent,
+            has,
+            attempt: 0,
+        }),
+    ) {
         CallReply::JobsChanged(Ok(Reply::Registered { generation })) => generation,
         other => panic!("not registered: {other:?}"),
     }

@@ -62,7 +62,11 @@ impl Bench {
             enforces: String::new(),
             lease_ms: 3_000,
         };
-        match self.apply(Command::Register { agent, has }) {
+        match self.apply(Command::Register {
+            agent,
+            has,
+            attempt: 0,
+        }) {
             Ok(Reply::Registered { generation }) => generation,
             other => panic!("not registered: {other:?}"),
         }
@@ -397,6 +401,36 @@ fn job_that_stops_gives_back_the_room_that_waits_for_its_victims() {
     let low = bench.current("low")[0];
     bench.report(low, Some(End::Stopped)).unwrap();
     assert_eq!(bench.cell.views[&AgentId(1)].used, Resources::NONE);
+    bench.check();
+}
+
+#[test]
+fn registration_that_comes_late_ends_nothing() {
+    let mut bench = Bench::new();
+    bench.agent(1, ROOM);
+    let spec = bench.cell.agents[&AgentId(1)].spec.clone();
+    let register = |bench: &mut Bench, has: &[InstanceId], attempt| {
+        let (agent, has) = (spec.clone(), has.to_vec());
+        bench.apply(Command::Register {
+            agent,
+            has,
+            attempt,
+        })
+    };
+    register(&mut bench, &[], 2).unwrap();
+    bench.run(job("a", 50, vec![task(1, HALF)])).unwrap();
+    bench.plan();
+    let id = bench.current("a")[0];
+    bench.report(id, None).unwrap();
+    for late in [1, 2] {
+        let refused = register(&mut bench, &[], late);
+        assert_eq!(refused, Err(Refusal::Outdated));
+        assert_eq!(bench.current("a"), [id], "it runs on");
+    }
+    register(&mut bench, &[id], 3).unwrap();
+    assert_eq!(bench.current("a"), [id]);
+    register(&mut bench, &[], 4).unwrap();
+    assert_eq!(bench.cell.instances[&id].phase, Phase::Ended(End::Lost));
     bench.check();
 }
 
