@@ -86,6 +86,10 @@ pub enum Bug {
     HearStaleReports,
     /// An agent that came back in time is lost all the same.
     LoseAgentThatCameBack,
+    /// A service of a global transaction that is not heard is taken to have done what it was asked.
+    CountSilenceAsDone,
+    /// An agent is lost when half of its lease is over.
+    LoseAgentEarly,
     /// Of two copies of what a node says by gossip the one of more changes wins, whatever its incarnation.
     OldIncarnationWins,
     /// A bug of one of the lab's algorithms.
@@ -235,6 +239,8 @@ pub const ALL: &[Bug] = &[
     Bug::PromiseTwice,
     Bug::HearStaleReports,
     Bug::LoseAgentThatCameBack,
+    Bug::CountSilenceAsDone,
+    Bug::LoseAgentEarly,
     Bug::OldIncarnationWins,
 ];
 

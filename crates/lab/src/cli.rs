@@ -30,6 +30,9 @@ pub struct ClusterArgs {
     /// Which kinds of clients
     #[arg(long, value_enum, default_value_t = Workload::All)]
     pub workload: Workload,
+    /// Each seed has one workload, by its number: all of them in turn
+    #[arg(long, conflicts_with = "workload")]
+    pub turns: bool,
     /// How long faults go on, in simulated milliseconds
     #[arg(long, default_value_t = 12_000)]
     pub duration_ms: u64,
@@ -54,12 +57,19 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    fn workload(&self, seed: u64) -> Workload {
+        match self.turns {
+            true => Workload::of_turn(seed),
+            false => self.workload,
+        }
+    }
+
     fn options(&self, seed: u64) -> Options {
         Options {
             seed,
             nodes: self.nodes.clamp(1, 9),
             clients: self.clients.clamp(1, 64),
-            workload: self.workload,
+            workload: self.workload(seed),
             duration_ms: self.duration_ms,
             faults: self.faults.clone(),
             lanes: self.lanes.map(|lanes| lanes.clamp(1, 16)),
@@ -78,8 +88,9 @@ impl ClusterArgs {
         if self.clients != default.clients {
             command += &format!(" --clients {}", self.clients);
         }
-        if self.workload != default.workload {
-            command += &format!(" --workload {}", self.workload.key());
+        let workload = self.workload(seed);
+        if workload != default.workload {
+            command += &format!(" --workload {}", workload.key());
         }
         if self.duration_ms != default.duration_ms {
             command += &format!(" --duration-ms {}", self.duration_ms);

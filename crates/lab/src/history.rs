@@ -1,6 +1,8 @@
 //! What the clients did and saw: the only thing that the checkers look at.
 
 use crate::cache::CacheHistory;
+use crate::globals::GlobalsHistory;
+use crate::jobs::JobsHistory;
 use crate::kafka::KafkaHistory;
 use crate::locks::LockHistory;
 use crate::services::ServicesHistory;
@@ -247,6 +249,10 @@ pub struct History {
     pub asked: Vec<Asked>,
     /// What the services' clients did and saw.
     pub services: ServicesHistory,
+    /// What the jobs' clients did and saw.
+    pub jobs: JobsHistory,
+    /// What initiators of global transactions and their services did and saw.
+    pub globals: GlobalsHistory,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

@@ -4,11 +4,12 @@
 //! Reading order: [`run()`] (one run and its phases), `world` (the queue of occurrences), `network`, `disk`
 //! and `clock` (what nodes stand on), `player`, `client` and `workload` (who asks), `cache` and `kafka` (who asks
 //! in Redis' and in Kafka's protocol), `locks` (who contends for locks), `tellers` (who calls for transactions),
-//! `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
+//! `caller` (calls to desks), `services`, `jobs`, `globals` (who asks over HTTP), `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
 
 #![warn(missing_docs)]
 
 mod cache;
+mod caller;
 mod check;
 mod cli;
 mod client;
@@ -16,9 +17,11 @@ mod clock;
 mod disk;
 mod dump;
 mod faults;
+mod globals;
 mod gossip;
 mod history;
 mod inject;
+mod jobs;
 mod kafka;
 mod locks;
 mod network;

@@ -3,7 +3,7 @@
 use crate::client::{Client, Context};
 use crate::history::{Op, OperationId};
 use crate::workload::{Intentions, foundation};
-use crate::world::ConnectionNote;
+use crate::world::{ConnectionNote, Probing};
 use base::Rng;
 use node::{CallReply, ClientId, RequestId};
 
@@ -38,10 +38,18 @@ pub trait Player {
     fn handle(&mut self, cx: &mut Context<'_>, id: ClientId, note: &ConnectionNote);
     /// Takes the answer to a call, if that is its own.
     fn handle_called(&mut self, _: &mut Context<'_>, _: RequestId, _: &CallReply) {}
+    /// Answers a node's question whether something answers, or will; false when it stands for no such thing.
+    fn handle_probe(&mut self, _: &mut Context<'_>, _: &Probing) -> bool {
+        false
+    }
     /// Does something.
     fn drive(&mut self, cx: &mut Context<'_>, phase: Phase);
     /// Its own randomness: how soon it does something again is drawn from that.
     fn rng(&mut self) -> &mut Rng;
+    /// Calls to desks that it sent, and those that were answered.
+    fn calls(&self) -> (usize, usize) {
+        (0, 0)
+    }
     /// What it is and where, in words.
     fn describe(&self) -> String;
     /// What is wrong with how it ends.

@@ -5,8 +5,10 @@ use crate::check;
 use crate::client::Context;
 use crate::dump::Dumper;
 use crate::faults::{self, Faults, Planned};
+use crate::globals;
 use crate::gossip;
 use crate::history::History;
+use crate::jobs;
 use crate::kafka;
 use crate::locks;
 use crate::player::{self, Phase, Player};
@@ -17,7 +19,7 @@ use crate::trace::Trace;
 use crate::world::{News, Place, World};
 use base::Rng;
 use node::admin::TransactionsStatus;
-use node::{AdminCommand, AdminReply, CoreConfig, FrontEnd, RequestId, Status};
+use node::{AdminCommand, AdminReply, CoreConfig, FrontEnd, ProbeResult, RequestId, Status};
 use std::collections::BTreeMap;
 
 const SETTLE_US: u64 = 3_000_000;
@@ -79,15 +81,25 @@ pub enum Workload {
     Kafka,
     /// Tellers, who call for transactions over shards.
     Transactions,
-    /// These four.
-    All,
     /// Of services, which call over HTTP.
     Services,
     /// Contenders for locks, on the tree and on the cache.
     Locks,
+    /// Users who want jobs, and machines that run their tasks.
+    Jobs,
+    /// Initiators of global transactions, and the services that these call.
+    Globals,
+    /// All of these.
+    All,
 }
 
 impl Workload {
+    /// One after the other, by number.
+    pub fn of_turn(number: u64) -> Self {
+        let all = <Self as clap::ValueEnum>::value_variants();
+        all[(number % all.len() as u64) as usize]
+    }
+
     /// Its word on the command line.
     pub const fn key(self) -> &'static str {
         match self {
@@ -98,6 +110,8 @@ impl Workload {
             Self::Services => "services",
             Self::All => "all",
             Self::Locks => "locks",
+            Self::Jobs => "jobs",
+            Self::Globals => "globals",
         }
     }
 
@@ -108,8 +122,10 @@ impl Workload {
             Self::Kafka => kind == Kind::Kafka,
             Self::Transactions => kind == Kind::Transactions,
             Self::Services => kind == Kind::Services,
-            Self::All => !matches!(kind, Kind::TreeLock | Kind::CacheLock | Kind::Services),
+            Self::All => true,
             Self::Locks => matches!(kind, Kind::TreeLock | Kind::CacheLock),
+            Self::Jobs => kind == Kind::Jobs,
+            Self::Globals => kind == Kind::Globals,
         }
     }
 }
@@ -124,6 +140,8 @@ enum Kind {
     CacheLock,
     Transactions,
     Services,
+    Jobs,
+    Globals,
 }
 
 impl Kind {
@@ -135,6 +153,8 @@ impl Kind {
         Self::CacheLock,
         Self::Transactions,
         Self::Services,
+        Self::Jobs,
+        Self::Globals,
     ];
 
     /// The fork of the seed that is theirs, and when the first of them begins.
@@ -147,6 +167,8 @@ impl Kind {
             Self::CacheLock => (10, 1_500),
             Self::Transactions => (11, 1_900),
             Self::Services => (12, 2_100),
+            Self::Jobs => (13, 2_300),
+            Self::Globals => (14, 2_500),
         }
     }
 }
@@ -253,6 +275,8 @@ fn run_inner(options: &Options) -> Report {
     let cached = &run.history.cache.operations;
     let kafka = run.history.kafka.requests;
     let services = run.history.services.calls;
+    let calls = (run.players.iter()).map(|player| player.calls());
+    let calls = calls.fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
     let answered = operations.iter().filter(|o| o.reply.is_some()).count();
     let asked = &run.history.asked;
     let asked_answered = asked.iter().filter(|asked| !asked.heard.is_empty()).count();
@@ -262,8 +286,8 @@ fn run_inner(options: &Options) -> Report {
         trace_hash: run.world.trace.hash(),
         events: run.world.trace.events,
         operations: (
-            operations.len() + cached.len() + kafka.0 + asked.len() + services.0,
-            answered + cache_answered + kafka.1 + asked_answered + services.1,
+            operations.len() + cached.len() + kafka.0 + asked.len() + services.0 + calls.0,
+            answered + cache_answered + kafka.1 + asked_answered + services.1 + calls.1,
         ),
         simulated_ms: run.world.now_us / 1000,
         violations,
@@ -366,6 +390,11 @@ impl Run {
                     Kind::CacheLock => Box::new(locks::cache::Player::new(number, rng)),
                     Kind::Transactions => Box::new(Teller::new(number, rng)),
                     Kind::Services => Box::new(services::player::Player::new(number, rng)),
+                    Kind::Jobs => {
+                        let clients = options.clients;
+                        Box::new(jobs::player::Player::new(number, clients, rng))
+                    }
+                    Kind::Globals => Box::new(globals::player::Player::new(number, rng)),
                 };
                 run.alarm(first_us + number as u64, Alarm::Client(run.players.len()));
                 run.players.push(player);
@@ -548,6 +577,18 @@ impl Run {
                     player.handle_called(&mut cx, request, &reply);
                 }
                 (self.world.trace).comment(self.world.now_us, || format!("{request:?}: {reply:?}"));
+            }
+            News::Probe(probing) => {
+                let mut cx = Context {
+                    world: &mut self.world,
+                    history: &mut self.history,
+                    nodes: &self.members,
+                };
+                let mut players = self.players.iter_mut();
+                if !players.any(|player| player.handle_probe(&mut cx, &probing)) {
+                    let why = "connection refused".to_owned();
+                    (self.world).probed(&probing, ProbeResult::Failed { why });
+                }
             }
             News::Stopped(node, reason) => self.stopped(node, &reason),
         }

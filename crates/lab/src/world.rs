@@ -12,7 +12,7 @@ use base::{CoreId, LaneId, NodeId, Rng};
 use bytes::Bytes;
 use node::{
     Action, AdminCommand, AdminReply, Call, CallReply, ClientId, CoreConfig, Endpoint, Event,
-    FrontEnd, ProbeResult, RequestId, StreamId,
+    FrontEnd, Probe, ProbeResult, ProbeTarget, RequestId, StreamId,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -181,8 +181,22 @@ pub enum News {
     Admin(RequestId, AdminReply),
     /// A node answered a call.
     Called(RequestId, CallReply),
+    /// A node asks whether something answers; [`World::probed`] is to be told.
+    Probe(Probing),
     /// A node's process stopped by itself.
     Stopped(usize, String),
+}
+
+/// A node's question whether something answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Probing {
+    place: Place,
+    life: u64,
+    probe: Probe,
+    /// Whom it asks.
+    pub target: ProbeTarget,
+    /// How long it may take.
+    pub timeout_us: u64,
 }
 
 /// The world.
@@ -479,11 +493,19 @@ impl World {
             Action::CallReply { request, reply } => {
                 self.news.push_back(News::Called(request, reply));
             }
-            // Nothing listens in the lab but nodes.
-            Action::Probe { probe, .. } => {
-                let why = "connection refused".to_owned();
-                let result = ProbeResult::Failed { why };
-                self.deliver(place, Event::Probed { probe, result });
+            Action::Probe {
+                probe,
+                target,
+                timeout_us,
+            } => {
+                let life = self.nodes[number].life;
+                self.news.push_back(News::Probe(Probing {
+                    place,
+                    life,
+                    probe,
+                    target,
+                    timeout_us,
+                }));
             }
             Action::Log { .. } => {}
             Action::Stop { reason, .. } => {
@@ -522,6 +544,14 @@ impl World {
         self.next_request += 1;
         self.deliver(place, Event::Call { request, call });
         request
+    }
+
+    /// A question of a node has its answer.
+    pub(crate) fn probed(&mut self, probing: &Probing, result: ProbeResult) {
+        if self.nodes[probing.place.node].lives(probing.life) {
+            let probe = probing.probe;
+            self.deliver(probing.place, Event::Probed { probe, result });
+        }
     }
 
     /// Asks a node's cores in turn until one does not refuse: a shard lies on one core of a node.

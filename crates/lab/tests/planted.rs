@@ -41,7 +41,9 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::SleepThroughChecks
         | Bug::CountUnknownAsRefusal
         | Bug::CompensateAcknowledgedOnly
-        | Bug::TakeStaleResult => "none",
+        | Bug::TakeStaleResult
+        | Bug::CountSilenceAsDone
+        | Bug::LoseAgentEarly => "none",
         Bug::ExpireEarly | Bug::RepeatBatch => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::ForwardTwice => "streams,partition",
@@ -66,6 +68,8 @@ fn workload(bug: Bug) -> Workload {
             Workload::Locks
         }
         Bug::ExpireToldCheck | Bug::SleepThroughChecks => Workload::Services,
+        Bug::LoseAgentEarly => Workload::Jobs,
+        Bug::CountSilenceAsDone => Workload::Globals,
         _ => Workload::Zookeeper,
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::core::Core;
 use crate::frame::Frame;
+use base::planted::{Bug, planted};
 use base::{Now, Origin, ShardId, Term};
 use catalog::TREE_SHARD;
 use coordination::Leases;
@@ -61,6 +62,8 @@ impl JobsDuty {
         }
         for (id, (generation, lease_ms)) in up {
             if self.armed.insert(id, generation) != Some(generation) {
+                let is_early = planted(Bug::LoseAgentEarly);
+                let lease_ms = if is_early { lease_ms / 2 } else { lease_ms };
                 self.leases.opened(now.mono_us, id, generation, lease_ms);
             }
         }

@@ -303,7 +303,7 @@ fn lab_cluster_seeds(plan: &Plan) -> Result<Tests, String> {
     let seeds = if plan.all { "10000" } else { "200" };
     let mut command = Command::new(binary);
     command
-        .args(["lab", "cluster", "--seeds", seeds, "--jobs", "2"])
+        .args(["lab", "cluster", "--turns", "--seeds", seeds, "--jobs", "2"])
         .current_dir(root());
     let outcome = process::run(&mut command, plan.limit(600, 9000), false)?;
     let verdict = if outcome.ok {

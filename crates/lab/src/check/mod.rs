@@ -1,7 +1,9 @@
 //! Checkers: pure functions of a [`History`], each yielding what it objects to, in words.
 
 mod cache;
+mod globals;
 mod guarded;
+mod jobs;
 mod kafka;
 mod locks;
 mod log;
@@ -44,6 +46,8 @@ pub const ALL: &[(&str, Check)] = &[
     ("locks", locks::check),
     ("transfers", transfers::check),
     ("services", services::check),
+    ("jobs", jobs::check),
+    ("global transactions", globals::check),
 ];
 
 /// Everything that any checker objects to.

@@ -6,6 +6,7 @@ use super::{CallReply, Seen, Watched};
 use crate::core::Ask;
 use crate::event::Action;
 use crate::front::Context;
+use base::planted::{Bug, planted};
 use base::{Origin, ShardId};
 use catalog::TREE_SHARD;
 use shard::{DataUnit, Shard};
@@ -165,6 +166,7 @@ impl Calls {
         let outcome = match result {
             ProbeResult::Answered { code, body } => judge(*code, body),
             ProbeResult::Connected => Outcome::Unknown("no answer".into()),
+            ProbeResult::Failed { .. } if planted(Bug::CountSilenceAsDone) => Outcome::Done,
             ProbeResult::Failed { why } => Outcome::Unknown(why.clone()),
         };
         let command = (self.driver).handle_called(number, outcome, cx.time_ms);
