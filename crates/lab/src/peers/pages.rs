@@ -2,7 +2,7 @@
 //! serves others can bear.
 
 use super::registry::{self, Algorithm};
-use super::simulation::Plan;
+use super::simulation::{Pace, Plan};
 use super::verbs::until_ms;
 use super::{charts, html, text, troubles};
 use base::algorithm::Header;
@@ -43,6 +43,7 @@ fn plan(algorithm: &Algorithm, nodes: usize, faults: &str, seed: u64) -> Result<
         until_ms: until_ms(&script),
         script,
         keep: false,
+        pace: Pace::default(),
     })
 }
 
