@@ -469,10 +469,14 @@ fn gateway(plan: &Plan) -> Result<Tests, String> {
 }
 
 fn computing(plan: &Plan) -> Result<Tests, String> {
-    let files = [
+    let mut files = vec![
         "tests/python/test_mapreduce.py",
         "tests/python/test_pipeline.py",
     ];
+    match python().and_then(|_| python_with("requirements-kafka")) {
+        Ok(_) => files.push("tests/python/test_streams.py"),
+        Err(why) => println!("!!! SKIPPED: streams: confluent-kafka cannot be installed: {why}"),
+    }
     pytest("computing", &files, plan.limit(600, 600), &[])
 }
 
@@ -482,11 +486,7 @@ fn clients_kafka(plan: &Plan) -> Result<Tests, String> {
         println!("!!! SKIPPED: clients-kafka: confluent-kafka cannot be installed: {why}");
         return Ok(single("clients-kafka", Verdict::Skipped));
     }
-    let files = [
-        "tests/python/test_kafka.py",
-        "tests/python/test_txn.py",
-        "tests/python/test_streams.py",
-    ];
+    let files = ["tests/python/test_kafka.py", "tests/python/test_txn.py"];
     pytest("clients-kafka", &files, plan.limit(900, 900), &[])
 }
 
