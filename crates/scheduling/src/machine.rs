@@ -10,6 +10,8 @@
 //! is promised their room at once, and given to the agent once they have ended; until then their room counts as theirs,
 //! and only what it wants beyond that as its own. So neither promises nor what runs ever exceed what an agent has.
 
+mod tables;
+
 use crate::command::{Command, Placement, Seen, Slot, Unit, Why};
 use crate::model::{AgentId, AgentSpec, End, InstanceId, JobSpec, Policy, Task};
 use crate::placement::{self, NodeView, Running, objection};
@@ -548,140 +550,6 @@ impl Scheduling {
                 self.put_agent(agent);
                 out.push(Output::Agent { id });
             }
-        }
-    }
-
-    // --- putting and taking, with all that follows ---
-
-    pub(crate) fn put_agent(&mut self, agent: Agent) {
-        self.weigh(true, 1, |w| agent.encode_into(w));
-        let spec = &agent.spec;
-        let mut attributes = spec.attributes.clone();
-        attributes.insert("zone".into(), spec.zone.clone());
-        attributes.insert("node".into(), spec.name.clone());
-        let view = self.views.entry(spec.id).or_default();
-        view.id = spec.id.0;
-        view.zone = spec.zone.clone();
-        view.healthy = agent.is_up;
-        view.attributes = attributes;
-        view.packages = spec.packages.clone();
-        view.total = spec.resources;
-        self.agents.insert(spec.id, agent);
-    }
-
-    /// Its view stays, for what is promised of it.
-    fn take_agent(&mut self, id: AgentId) -> Option<Agent> {
-        let agent = self.agents.remove(&id)?;
-        self.weigh(false, 1, |w| agent.encode_into(w));
-        if self.live_of(id).is_empty() {
-            self.views.remove(&id);
-        }
-        Some(agent)
-    }
-
-    pub(crate) fn put_job(&mut self, number: u64, job: Job) {
-        self.weigh(true, 2, |w| job.weigh_into(number, w));
-        self.bytes += job.spec_bytes;
-        self.names.insert(job.spec.name.clone(), number);
-        self.jobs.insert(number, job);
-    }
-
-    fn take_job(&mut self, number: u64) -> Option<Job> {
-        let job = self.jobs.remove(&number)?;
-        self.weigh(false, 2, |w| job.weigh_into(number, w));
-        self.bytes -= job.spec_bytes;
-        self.names.remove(&job.spec.name);
-        Some(job)
-    }
-
-    pub(crate) fn put_slot(&mut self, slot: Slot, wanted: Wanted) {
-        self.weigh(true, 3, |w| wanted.encode_into(slot, w));
-        if let Some(job) = self.jobs.get_mut(&slot.job) {
-            job.count(&wanted, 1);
-            if !job.is_stopped && wanted.current.is_none() && wanted.end.is_none() {
-                self.pending.insert((Reverse(job.spec.priority), slot));
-            }
-        }
-        self.slots.insert(slot, wanted);
-    }
-
-    fn take_slot(&mut self, slot: Slot) -> Option<Wanted> {
-        let wanted = self.slots.remove(&slot)?;
-        self.weigh(false, 3, |w| wanted.encode_into(slot, w));
-        if let Some(job) = self.jobs.get_mut(&slot.job) {
-            job.count(&wanted, u32::MAX);
-            self.pending.remove(&(Reverse(job.spec.priority), slot));
-        }
-        Some(wanted)
-    }
-
-    pub(crate) fn put_instance(&mut self, id: InstanceId, instance: Instance) {
-        self.weigh(true, 4, |w| instance.encode_into(id, w));
-        if instance.is_live() {
-            let agent = instance.agent;
-            self.live_on.entry(agent).or_default().insert(id);
-            let mut promise = self.promise(id, instance.slot);
-            for victim in &instance.waits_for {
-                self.waiters.insert(*victim, id);
-                let view = self.views.get_mut(&agent);
-                if let Some((view, its)) = view.and_then(|v| v.remove(victim.0).map(|r| (v, r))) {
-                    // Their room is counted as theirs until they have ended.
-                    promise.resources = promise.resources.saturating_sub(its.resources);
-                    view.add(Running {
-                        priority: u32::MAX,
-                        ..its
-                    });
-                }
-                promise.priority = u32::MAX;
-            }
-            if let Some(view) = self.views.get_mut(&agent) {
-                view.add(promise);
-            }
-        }
-        self.instances.insert(id, instance);
-    }
-
-    /// What an agent's view says of an instance. One that waits for others, or for which another waits, is nobody's
-    /// victim any more.
-    fn promise(&self, id: InstanceId, slot: Slot) -> Running {
-        let ask = self.ask(slot).unwrap_or_default();
-        let is_evicted = self.waiters.contains_key(&id);
-        Running {
-            instance: id.0,
-            job: ask.job,
-            priority: if is_evicted { u32::MAX } else { ask.priority },
-            resources: ask.resources,
-        }
-    }
-
-    fn take_instance(&mut self, id: InstanceId) -> Option<Instance> {
-        let instance = self.instances.remove(&id)?;
-        self.weigh(false, 4, |w| instance.encode_into(id, w));
-        if instance.is_live() {
-            if let Some(view) = self.views.get_mut(&instance.agent) {
-                view.remove(id.0);
-            }
-            if let Some(live) = self.live_on.get_mut(&instance.agent) {
-                live.remove(&id);
-                if live.is_empty() {
-                    self.live_on.remove(&instance.agent);
-                }
-            }
-        }
-        Some(instance)
-    }
-
-    /// Adds to, or takes from, the bytes and the digest.
-    fn weigh(&mut self, is_put: bool, kind: u64, encode: impl FnOnce(&mut Writer)) {
-        let mut w = Writer::new();
-        encode(&mut w);
-        let (bytes, hash) = (w.len() as u64, XxHash64::oneshot(kind, w.as_slice()));
-        if is_put {
-            self.bytes += bytes;
-            self.digest = self.digest.wrapping_add(hash);
-        } else {
-            self.bytes -= bytes;
-            self.digest = self.digest.wrapping_sub(hash);
         }
     }
 }
