@@ -5,6 +5,7 @@
 //! changed, look again ([`Session::changes`]).
 
 use bytes::Bytes;
+use coordination::leases::certain_life;
 use coordination::{Acl, CreateMode, ErrorCode, Stat};
 use std::collections::VecDeque;
 use std::fmt;
@@ -380,14 +381,13 @@ impl Keeper {
         }
     }
 
-    /// The server has answered what was sent then. It may have been cut off from those who keep sessions for a quarter of
-    /// the time-out by then, without saying so.
+    /// The server has answered what was sent then.
     fn vouch(&self, asked_us: u64, timeout: Duration) {
         let is_new = self.told.borrow().id != self.resume.session;
         self.told.send_modify(|session| {
             session.id = self.resume.session;
             session.asked_us = asked_us.max(session.asked_us);
-            session.lease_us = timeout.as_micros() as u64 * 3 / 4;
+            session.lease_us = certain_life(timeout).as_micros() as u64;
             session.changes += u64::from(is_new);
         });
     }

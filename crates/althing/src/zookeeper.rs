@@ -4,6 +4,7 @@ use crate::{Failure, failed};
 use base::SessionId;
 use bytes::Bytes;
 use coordination::ErrorCode;
+use coordination::leases::certain_life;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -183,11 +184,10 @@ impl Session {
         self.resume.last_zxid
     }
 
-    /// Until when the session surely lives. A node that has lost its leader answers for up to a quarter of the
-    /// time-out before it closes the connection: so three quarters after the last sign of life that was answered,
-    /// less a twentieth for clocks that run at different speeds.
+    /// Until when the session surely lives, from the last sign of life that was answered; less a twentieth for clocks
+    /// that run at different speeds.
     pub fn lives_until(&self) -> Instant {
-        self.vouched + self.timeout * 3 / 4 * 19 / 20
+        self.vouched + certain_life(self.timeout) * 19 / 20
     }
 
     /// A watch that fired, if one did and was not taken yet.

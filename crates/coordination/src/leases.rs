@@ -11,6 +11,16 @@ use base::map::HashMap;
 use base::planted::{Bug, planted};
 use std::collections::BTreeSet;
 use std::hash::Hash;
+use std::time::Duration;
+
+/// A home that has not heard from the sessions' leader for a time-out divided by this closes the session's connection.
+pub const CUT_OFF_DIVISOR: u32 = 4;
+
+/// For how long a session surely lives from when its home has answered, on clocks that run alike: the home may have
+/// been cut off from the leader before that.
+pub fn certain_life(timeout: Duration) -> Duration {
+    timeout - timeout / CUT_OFF_DIVISOR
+}
 
 /// How long a proposal to expire may take before it is made again.
 const RETRY_US: u64 = 1_000_000;
