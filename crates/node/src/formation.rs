@@ -5,7 +5,8 @@
 //! smallest address form the cluster, alone; the others then find it and join. So a wiped node never
 //! forms a second cluster beside the one that it was of. There is one way in: joining.
 
-use crate::core::{Core, CoreConfig};
+use crate::config::CoreConfig;
+use crate::core::Core;
 use crate::event::{Endpoint, Level};
 use crate::frame::Frame;
 use base::{ClusterId, CoreId, Now, ReplicaId};

@@ -19,7 +19,8 @@ mod records;
 mod topics;
 
 use crate::admin::{Counters, TopicsStatus};
-use crate::core::{Ask, CoreConfig};
+use crate::config::CoreConfig;
+use crate::core::Ask;
 use crate::event::{Action, ClientId, FrontEnd, Level};
 use crate::front::Context;
 use answers::Answer;

@@ -7,7 +7,8 @@
 //! `standby` (following another cluster), `people` (status and orders), `space` (when a disk is nearly full).
 
 pub mod admin;
-pub mod core;
+pub mod config;
+mod core;
 pub mod desk;
 pub mod event;
 mod files;
@@ -36,9 +37,10 @@ mod transactions;
 mod turn;
 mod zookeeper;
 
-pub use crate::core::{Core, CoreConfig, LaneStart};
+pub use crate::core::{Core, LaneStart};
 pub use admin::{AdminCommand, AdminReply, DiskSpace, Status};
 pub use catalog::{Durability, Policy, PoolSpec};
+pub use config::CoreConfig;
 pub use desk::{
     After, Call, CallReply, ChunkServer, Condition, FilesAnswer, FilesQuery, GlobalsAnswer,
     GlobalsQuery, JobsAnswer, JobsQuery, Operation, Probe, ProbeResult, ProbeTarget,

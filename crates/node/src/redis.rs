@@ -23,7 +23,8 @@ mod transaction;
 pub use client::Client;
 
 use crate::admin::Counters;
-use crate::core::{Ask, CoreConfig};
+use crate::config::CoreConfig;
+use crate::core::Ask;
 use crate::event::{Action, ClientId, FrontEnd, Level};
 use crate::front::Context;
 use base::map::HashMap;

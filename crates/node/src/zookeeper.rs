@@ -14,12 +14,14 @@ mod words;
 pub use client::{Client, Link, PendingKind, Stage, WriteReply};
 
 use crate::admin::Counters;
-use crate::core::{Ask, CoreConfig};
+use crate::config::CoreConfig;
+use crate::core::Ask;
 use crate::event::{Action, ClientId};
 use base::planted::{Bug, planted};
 use base::{CoreAddress, Now, SessionId};
 use bytes::Bytes;
 use catalog::TREE_SHARD;
+use coordination::leases::CUT_OFF_DIVISOR;
 use coordination::watches::Watches;
 use coordination::{
     AttachRefusal, Command, Coordination, Envelope, ErrorCode, Event, Origin, Output, Principal,
@@ -613,7 +615,9 @@ impl Zookeeper {
                 }
                 // The leader may be expiring it without our knowing: better to let the client look elsewhere.
                 Stage::Established(link)
-                    if now_us > contact_us + u64::from(link.timeout_ms) * 1000 / 4 =>
+                    if now_us
+                        > contact_us
+                            + u64::from(link.timeout_ms) * 1000 / u64::from(CUT_OFF_DIVISOR) =>
                 {
                     over.push(client.id);
                 }
