@@ -1,6 +1,6 @@
 //! `althing cluster …`: what the console's `/v1/admin` is asked.
 
-use crate::http::ask;
+use crate::http::{Console, ask};
 use crate::{Failure, Outcome, failed, table};
 use clap::{Args, Subcommand};
 use node::admin::MemberStatus;
@@ -15,14 +15,8 @@ const PROMOTED_TIME: Duration = Duration::from_secs(30);
 pub struct Options {
     #[command(subcommand)]
     what: What,
-    /// The console of the node that is asked
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400",
-        global = true
-    )]
-    console: String,
+    #[command(flatten)]
+    console: Console,
 }
 
 #[derive(Subcommand)]
@@ -72,9 +66,9 @@ enum What {
 /// Asks, and prints the answer.
 pub fn run(options: &Options) -> Outcome {
     let command = match &options.what {
-        What::Status { json } => return status(&options.console, *json),
-        What::Promote { force } => return promote(&options.console, *force),
-        What::Members { json } => return members(&options.console, *json),
+        What::Status { json } => return status(&options.console.address, *json),
+        What::Promote { force } => return promote(&options.console.address, *force),
+        What::Members { json } => return members(&options.console.address, *json),
         What::Join { seed } => AdminCommand::Join { seed: seed.clone() },
         What::Leave { node } => AdminCommand::Leave { node: node.clone() },
         What::TransferLeader { shard, node } => AdminCommand::TransferLeader {
@@ -85,7 +79,7 @@ pub fn run(options: &Options) -> Outcome {
             shard: shard.clone(),
         },
     };
-    match order(&options.console, &command)? {
+    match order(&options.console.address, &command)? {
         AdminReply::Done { message } => {
             println!("{message}");
             Ok(())

@@ -1,6 +1,6 @@
 //! `althing fs …`: files, through the WebHDFS interface of any node.
 
-use crate::http::{Answering, Content, send};
+use crate::http::{Answering, Consoles, Content, send};
 use crate::{Failure, Outcome, failed, table};
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -21,15 +21,8 @@ const RESUMES_MAX: u32 = 5;
 pub struct Options {
     #[command(subcommand)]
     what: What,
-    /// Consoles of nodes, with commas; the first that answers is asked
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400",
-        value_delimiter = ',',
-        global = true
-    )]
-    console: Vec<String>,
+    #[command(flatten)]
+    consoles: Consoles,
 }
 
 #[derive(Subcommand)]
@@ -99,7 +92,7 @@ enum What {
 
 /// Does it.
 pub fn run(options: &Options) -> Outcome {
-    let client = Client(&options.console);
+    let client = Client(&options.consoles.addresses);
     match &options.what {
         What::Put {
             local,

@@ -1,7 +1,7 @@
 //! `althing gateway …` and `althing switch …`.
 
 use crate::cluster::{not_understood, order};
-use crate::http::ask;
+use crate::http::{Console, ask};
 use crate::{Failure, Outcome, failed, table};
 use clap::{Args, Subcommand};
 use node::{AdminCommand, AdminReply};
@@ -46,31 +46,13 @@ pub enum Mode {
     },
 }
 
-/// Which node is asked.
-#[derive(Args)]
-pub struct Console {
-    /// The console of the node that is asked
-    #[arg(
-        long = "console",
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400"
-    )]
-    address: String,
-}
-
 /// Switches.
 #[derive(Args)]
 pub struct SwitchOptions {
     #[command(subcommand)]
     what: SwitchMode,
-    /// The console of the node that is asked
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400",
-        global = true
-    )]
-    console: String,
+    #[command(flatten)]
+    console: Console,
 }
 
 #[derive(Subcommand)]
@@ -225,7 +207,7 @@ fn status(console: &str, json: bool) -> Outcome {
 
 /// `althing switch …`.
 pub fn switch(options: &SwitchOptions) -> Outcome {
-    let console = options.console.as_str();
+    let console = options.console.address.as_str();
     match &options.what {
         SwitchMode::List => {
             let rows: Vec<Vec<String>> = (switches(console)?.into_iter())

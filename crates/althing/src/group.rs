@@ -1,7 +1,7 @@
 //! `althing group …`: protocols among equals between real nodes, through the console's `/v1/groups`; and Kafka's
 //! consumer groups, which have the same name in their world (`topic`).
 
-use crate::http::{Body, ask, request};
+use crate::http::{Body, Console, ask, request};
 use crate::{Failure, Outcome, failed, table, topic};
 use base::peer::PeerId;
 use clap::{Args, Subcommand};
@@ -20,14 +20,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(15);
 pub struct Options {
     #[command(subcommand)]
     what: What,
-    /// The console of the node that is asked
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400",
-        global = true
-    )]
-    console: String,
+    #[command(flatten)]
+    console: Console,
 }
 
 #[derive(Subcommand)]
@@ -112,7 +106,7 @@ enum What {
 
 /// Does it.
 pub fn run(options: &Options) -> Outcome {
-    let console = options.console.as_str();
+    let console = options.console.address.as_str();
     match &options.what {
         What::Create {
             name,

@@ -1,9 +1,37 @@
 //! As much of an HTTP client as the command line needs: one request, one answer, one connection.
 
 use crate::{Failure, failed};
+use clap::Args;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
+
+/// Which node is asked.
+#[derive(Args)]
+pub struct Console {
+    /// The console of the node that is asked
+    #[arg(
+        long = "console",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7400",
+        global = true
+    )]
+    pub address: String,
+}
+
+/// Which nodes are asked.
+#[derive(Args, Clone)]
+pub struct Consoles {
+    /// Consoles of nodes, with commas; the first that answers is asked
+    #[arg(
+        long = "console",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7400",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub addresses: Vec<String>,
+}
 
 /// What a request carries.
 pub enum Content<'a> {

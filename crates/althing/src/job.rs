@@ -1,6 +1,6 @@
 //! `althing job …` and `althing agents`: what is to run on the cluster's machines, and how it is.
 
-use crate::http::{Answer, Content, send};
+use crate::http::{Answer, Consoles, Content, send};
 use crate::{Failure, Outcome, failed, table};
 use clap::{Args, Subcommand};
 use scheduling::machine::Phase;
@@ -38,19 +38,6 @@ pub struct AgentOptions {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Args)]
-struct Consoles {
-    /// Consoles of nodes, with commas; the first that answers is asked
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400",
-        value_delimiter = ',',
-        global = true
-    )]
-    console: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -137,7 +124,7 @@ enum What {
 
 /// Does it.
 pub fn run(options: &Options) -> Outcome {
-    let cell = Cell(&options.consoles.console);
+    let cell = Cell(&options.consoles.addresses);
     match &options.what {
         What::Run {
             file,
@@ -226,7 +213,7 @@ pub fn run(options: &Options) -> Outcome {
 
 /// `althing agents`.
 pub fn agents(options: &AgentOptions) -> Outcome {
-    let (_, agents): (u64, Vec<AgentView>) = Cell(&options.consoles.console).get("/v1/agents")?;
+    let (_, agents): (u64, Vec<AgentView>) = Cell(&options.consoles.addresses).get("/v1/agents")?;
     if options.json {
         println!("{:#}", json!(agents));
         return Ok(());

@@ -1,6 +1,6 @@
 //! `althing service …`: services, over the console's HTTP.
 
-use crate::http::{Body, request};
+use crate::http::{Body, Console, request};
 use crate::{Failure, Outcome, failed, table};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -18,14 +18,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Options {
     #[command(subcommand)]
     what: What,
-    /// The console of the node that is asked
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400",
-        global = true
-    )]
-    console: String,
+    #[command(flatten)]
+    console: Console,
 }
 
 #[derive(Subcommand)]
@@ -81,7 +75,7 @@ enum What {
 
 /// Carries it out.
 pub fn run(options: &Options) -> Outcome {
-    let console = &options.console;
+    let console = &options.console.address;
     match &options.what {
         What::List { name: Some(name) } => list(console, std::slice::from_ref(name)),
         What::List { name: None } => {

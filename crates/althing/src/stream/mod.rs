@@ -15,6 +15,7 @@ mod tree;
 mod wire;
 mod worker;
 
+use crate::http::Consoles;
 use crate::{Failure, Outcome, failed};
 use clap::{Args, Subcommand};
 use std::io::{self, Read};
@@ -52,15 +53,8 @@ struct Cluster {
         global = true
     )]
     kafka: Vec<String>,
-    /// Consoles of nodes, with commas
-    #[arg(
-        long,
-        value_name = "HOST:PORT,…",
-        default_value = "127.0.0.1:7400",
-        value_delimiter = ',',
-        global = true
-    )]
-    console: Vec<String>,
+    #[command(flatten)]
+    consoles: Consoles,
     /// A process that the tree has not heard of for so long is lost
     #[arg(long, value_name = "MS", default_value_t = 6_000, global = true, value_parser = clap::value_parser!(u32).range(1_000..=600_000))]
     session_ms: u32,
@@ -146,7 +140,7 @@ impl Where {
             name: name.to_owned(),
             server: cluster.server.clone(),
             kafka: cluster.kafka.clone(),
-            consoles: cluster.console.clone(),
+            consoles: cluster.consoles.addresses.clone(),
             session_ms: cluster.session_ms,
         }
     }
