@@ -91,20 +91,23 @@ impl<T> Caller<T> {
         Some(pending)
     }
 
-    /// Takes those that will not be answered: the node has died, or the caller's patience with this kind of call,
-    /// in microseconds, is over.
-    pub(crate) fn take_lost(
+    /// Forgets those that will not be answered: the node has died, or the caller's patience with this kind of call, in
+    /// microseconds, is over. Yields the latter.
+    pub(crate) fn forget_lost(
         &mut self,
         cx: &Context<'_>,
         patience_us: impl Fn(&T) -> u64,
     ) -> Vec<Pending<T>> {
         let world = &cx.world;
-        let is_lost = |pending: &Pending<T>| {
-            let lives = world.nodes[pending.place.node].lives(pending.life);
-            !lives || world.now_us > pending.invoked_us + patience_us(&pending.what)
-        };
-        let lost = self.calls.extract_if(.., |(_, pending)| is_lost(pending));
-        lost.map(|(_, pending)| pending).collect()
+        let lives = |p: &Pending<T>| world.nodes[p.place.node].lives(p.life);
+        let is_late = |p: &Pending<T>| world.now_us > p.invoked_us + patience_us(&p.what);
+        let lost = (self.calls).extract_if(.., |(_, p)| !lives(p) || is_late(p));
+        lost.map(|(_, p)| p).filter(lives).collect()
+    }
+
+    /// What the calls under way are for.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &T> {
+        self.calls.iter().map(|(_, pending)| &pending.what)
     }
 
     /// Nobody waits for any of them any more.

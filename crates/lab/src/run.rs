@@ -274,7 +274,6 @@ fn run_inner(options: &Options) -> Report {
     let operations = &run.history.operations;
     let cached = &run.history.cache.operations;
     let kafka = run.history.kafka.requests;
-    let services = run.history.services.calls;
     let calls = (run.players.iter()).map(|player| player.calls());
     let calls = calls.fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
     let answered = operations.iter().filter(|o| o.reply.is_some()).count();
@@ -286,8 +285,8 @@ fn run_inner(options: &Options) -> Report {
         trace_hash: run.world.trace.hash(),
         events: run.world.trace.events,
         operations: (
-            operations.len() + cached.len() + kafka.0 + asked.len() + services.0 + calls.0,
-            answered + cache_answered + kafka.1 + asked_answered + services.1 + calls.1,
+            operations.len() + cached.len() + kafka.0 + asked.len() + calls.0,
+            answered + cache_answered + kafka.1 + asked_answered + calls.1,
         ),
         simulated_ms: run.world.now_us / 1000,
         violations,

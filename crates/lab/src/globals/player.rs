@@ -406,7 +406,7 @@ impl player::Player for Player {
     fn drive(&mut self, cx: &mut Context<'_>, phase: Phase) {
         let is_calm = self.is_calm();
         self.callouts.tick(cx, &mut self.rng, is_calm);
-        self.caller.take_lost(cx, |_| PATIENCE_US);
+        self.caller.forget_lost(cx, |_| PATIENCE_US);
         if self.caller.is_calling(|_| true) {
             return;
         }

@@ -177,7 +177,7 @@ impl Machine {
         for (request, reply) in std::mem::take(&mut self.held) {
             self.handle_called(cx, request, &reply);
         }
-        self.caller.take_lost(cx, |what| match what {
+        self.caller.forget_lost(cx, |what| match what {
             What::Work(_) => WORK_US + ANSWER_US,
             What::Beat(_) => BEAT_US,
             What::Register | What::Report(..) => ANSWER_US,

@@ -356,7 +356,7 @@ impl player::Player for Player {
             self.machine.heal(cx.world.now_us);
         }
         self.machine.tick(cx);
-        self.caller.take_lost(cx, |_| PATIENCE_US);
+        self.caller.forget_lost(cx, |_| PATIENCE_US);
         match phase {
             Phase::Work => self.work(cx),
             Phase::Heal => self.insist(cx),

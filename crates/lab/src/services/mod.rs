@@ -67,6 +67,4 @@ pub struct ServicesHistory {
     pub last: Vec<Looked>,
     /// Calls that were never answered by a node that lived on: client, when, what.
     pub unanswered: Vec<(usize, u64, String)>,
-    /// Calls sent, and those that were answered.
-    pub calls: (usize, usize),
 }

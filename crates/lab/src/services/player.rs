@@ -1,9 +1,10 @@
 //! A client of the services and what it is about.
 
 use super::{Looked, SERVICES, Told, instance_of, service_of};
+use crate::caller::{Caller, Pending};
 use crate::client::Context;
 use crate::player::{self, Phase};
-use crate::world::{ConnectionNote, Place};
+use crate::world::ConnectionNote;
 use base::{NodeId, Rng};
 use coordination::services::{
     Answer, CheckKind, CheckSpec, Command, Found, Instance, Query, Refusal, Status,
@@ -22,15 +23,6 @@ enum What {
     Look(Option<(u64, u64)>),
 }
 
-#[derive(Clone, Debug)]
-struct Pending {
-    what: What,
-    call: Call,
-    place: Place,
-    life: u64,
-    invoked_us: u64,
-}
-
 /// A client and its intentions.
 #[derive(Debug)]
 pub struct Player {
@@ -46,7 +38,7 @@ pub struct Player {
     /// Index that the watcher has seen.
     seen: Option<u64>,
     /// What was registered, told, looked at, or waited for, one of each kind at a time.
-    calls: Vec<(RequestId, Pending)>,
+    calls: Caller<What>,
     done: bool,
 }
 
@@ -62,38 +54,9 @@ impl Player {
             tells_left: 0,
             phase: Phase::Setup,
             seen: None,
-            calls: Vec::new(),
+            calls: Caller::new(),
             done: false,
         }
-    }
-
-    fn is_calling(&self, is_it: impl Fn(&What) -> bool) -> bool {
-        self.calls.iter().any(|(_, pending)| is_it(&pending.what))
-    }
-
-    fn call(&mut self, cx: &mut Context<'_>, what: What, call: Call) {
-        let up: Vec<usize> = (cx.nodes.iter().copied())
-            .filter(|node| cx.world.is_up(*node))
-            .collect();
-        if up.is_empty() {
-            return;
-        }
-        let node = up[self.rng.range(0, up.len() as u64) as usize];
-        cx.history.services.calls.0 += 1;
-        self.call_core(cx, what, call, Place { node, core: 0 });
-    }
-
-    fn call_core(&mut self, cx: &mut Context<'_>, what: What, call: Call, place: Place) {
-        let life = cx.world.nodes[place.node].life;
-        let request = cx.world.call(place, call.clone());
-        let pending = Pending {
-            what,
-            call,
-            place,
-            life,
-            invoked_us: cx.world.now_us,
-        };
-        self.calls.push((request, pending));
     }
 
     fn register(&mut self, cx: &mut Context<'_>) {
@@ -125,7 +88,12 @@ impl Player {
             checks: vec![check],
             replace_checks: true,
         };
-        self.call(cx, What::Register, Call::ChangeServices(command));
+        (self.calls).call(
+            cx,
+            &mut self.rng,
+            What::Register,
+            Call::ChangeServices(command),
+        );
     }
 
     fn tell(&mut self, cx: &mut Context<'_>) {
@@ -150,7 +118,12 @@ impl Player {
             status: Status::Passing,
             output: format!("told {entry}"),
         };
-        self.call(cx, What::Tell(entry), Call::ChangeServices(command));
+        (self.calls).call(
+            cx,
+            &mut self.rng,
+            What::Tell(entry),
+            Call::ChangeServices(command),
+        );
     }
 
     fn look(&mut self, cx: &mut Context<'_>, after: Option<(u64, u64)>) {
@@ -161,25 +134,14 @@ impl Player {
             query,
             after: after.map(|(index, wait_us)| After { index, wait_us }),
         };
-        self.call(cx, What::Look(after), call);
+        (self.calls).call(cx, &mut self.rng, What::Look(after), call);
     }
 
     /// Takes the answer to a call, if that is its own.
-    fn answered(&mut self, cx: &mut Context<'_>, pending: Pending, reply: &CallReply) {
+    fn answered(&mut self, cx: &mut Context<'_>, pending: Pending<What>, reply: &CallReply) {
         let now_us = cx.world.now_us;
         let services = &mut cx.history.services;
-        services.calls.1 += 1;
         match (pending.what, reply) {
-            (_, CallReply::NotHere { .. }) => {
-                let place = Place {
-                    core: pending.place.core + 1,
-                    ..pending.place
-                };
-                services.calls.1 -= 1;
-                if place.core < cx.world.nodes[place.node].cores() {
-                    self.call_core(cx, pending.what, pending.call, place);
-                }
-            }
             (What::Register, CallReply::ServicesChanged(Ok(_))) => self.is_registered = true,
             (What::Tell(entry), CallReply::ServicesChanged(Ok(_))) => {
                 services.told[entry].reply_us = Some(now_us);
@@ -236,43 +198,36 @@ impl player::Player for Player {
     fn handle(&mut self, _: &mut Context<'_>, _: ClientId, _: &ConnectionNote) {}
 
     fn handle_called(&mut self, cx: &mut Context<'_>, request: RequestId, reply: &CallReply) {
-        if let Some(at) = self.calls.iter().position(|(own, _)| *own == request) {
-            let (_, pending) = self.calls.remove(at);
+        if let Some(pending) = self.calls.take(cx, request, reply) {
             self.answered(cx, pending, reply);
         }
     }
 
     fn drive(&mut self, cx: &mut Context<'_>, phase: Phase) {
         let now_us = cx.world.now_us;
-        let number = self.number;
-        let services = &mut cx.history.services;
-        let world = &cx.world;
-        self.calls.retain(|(_, pending)| {
-            // Whoever died answers nothing.
-            let lives = world.nodes[pending.place.node].lives(pending.life);
-            let waits_us = match pending.what {
-                What::Look(Some((_, wait_us))) => wait_us,
-                _ => 0,
-            };
-            let is_late = now_us > pending.invoked_us + waits_us + CALL_MAX_US;
-            if lives && is_late {
-                let what = format!("{:?}", pending.what);
-                services.unanswered.push((number, pending.invoked_us, what));
-            }
-            lives && !is_late
+        let late = self.calls.forget_lost(cx, |what| match what {
+            What::Look(Some((_, wait_us))) => wait_us + CALL_MAX_US,
+            _ => CALL_MAX_US,
         });
+        let services = &mut cx.history.services;
+        services.unanswered.extend(late.iter().map(|pending| {
+            let what = format!("{:?}", pending.what);
+            (self.number, pending.invoked_us, what)
+        }));
         if phase == Phase::Look {
             services.healed_us.get_or_insert(now_us);
             services.silent_us.get_or_insert(now_us);
         }
         if !self.is_registered {
-            if !self.is_calling(|what| *what == What::Register) {
+            if !self.calls.is_calling(|what| *what == What::Register) {
                 self.register(cx);
             }
             return;
         }
         let tells = matches!(phase, Phase::Setup | Phase::Work | Phase::Heal);
-        if tells && now_us >= self.tell_us && !self.is_calling(|what| matches!(what, What::Tell(_)))
+        if tells
+            && now_us >= self.tell_us
+            && !self.calls.is_calling(|what| matches!(what, What::Tell(_)))
         {
             self.tell(cx);
         }
@@ -283,12 +238,14 @@ impl player::Player for Player {
             Phase::Dump => !self.done,
             _ => self.rng.one_in(8),
         };
-        if looks && !self.is_calling(|what| *what == What::Look(None)) {
+        if looks && !self.calls.is_calling(|what| *what == What::Look(None)) {
             self.look(cx, None);
         }
         if let Some(index) = self.seen
             && phase != Phase::Dump
-            && !self.is_calling(|what| matches!(what, What::Look(Some(_))))
+            && !self
+                .calls
+                .is_calling(|what| matches!(what, What::Look(Some(_))))
         {
             let wait_us = self.rng.range(500, 12_000) * 1_000;
             self.look(cx, Some((index, wait_us)));
@@ -299,9 +256,13 @@ impl player::Player for Player {
         &mut self.rng
     }
 
+    fn calls(&self) -> (usize, usize) {
+        self.calls.counts
+    }
+
     fn describe(&self) -> String {
         let (number, registered) = (self.number, self.is_registered);
-        let calls: Vec<&What> = self.calls.iter().map(|(_, p)| &p.what).collect();
+        let calls: Vec<&What> = self.calls.kinds().collect();
         format!("client {number} of the services (registered {registered}, calls {calls:?})")
     }
 }
