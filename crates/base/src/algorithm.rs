@@ -108,6 +108,35 @@ impl Trouble {
         Self::Liar,
     ];
 
+    /// What ends, and lets everybody go on with what they have on disk: all but lasting deaths, lost disks and lies.
+    pub const PASSING: &'static [Self] = &[
+        Self::Delay,
+        Self::Slow,
+        Self::Reorder,
+        Self::Duplicate,
+        Self::Loss,
+        Self::Crash,
+        Self::Pause,
+        Self::Partition,
+        Self::OneWay,
+        Self::Clock,
+    ];
+
+    /// The same, and deaths: what a protocol survives that needs no more than a majority.
+    pub const PASSING_AND_DEATH: &'static [Self] = &[
+        Self::Delay,
+        Self::Slow,
+        Self::Reorder,
+        Self::Duplicate,
+        Self::Loss,
+        Self::Crash,
+        Self::Death,
+        Self::Pause,
+        Self::Partition,
+        Self::OneWay,
+        Self::Clock,
+    ];
+
     /// Its word on the command line.
     pub const fn key(self) -> &'static str {
         match self {

@@ -32,18 +32,6 @@ impl Way {
 
     /// What people are told.
     pub const fn header(self) -> Header {
-        const SURVIVES: &[Trouble] = &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ];
         let common = Header {
             name: "",
             family: Family::Gossip,
@@ -56,7 +44,7 @@ impl Way {
             choose_when: "",
             avoid_when: "",
             alternatives: &["push", "pull", "push-pull", "ring-neighbours"],
-            survives: SURVIVES,
+            survives: Trouble::PASSING,
         };
         match self {
             Self::Push => Header {

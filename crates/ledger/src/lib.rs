@@ -13,6 +13,8 @@ pub mod stake;
 pub mod stake_chain;
 pub mod work;
 
+use std::collections::BTreeMap;
+
 /// What a user asks of a peer: that this value be decided. Values are told apart by their numbers, from 1 on;
 /// in a ledger they stand for signed transactions, so nobody but a user can make one.
 pub type Request = u64;
@@ -29,4 +31,21 @@ pub enum Decision {
     },
     /// So few peers cannot do it: 3f + 1 are needed for f that lie.
     Refused,
+}
+
+/// What a chain's user was told of its values: a longer chain may undo it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Told(BTreeMap<u64, u64>);
+
+impl Told {
+    /// What is news when these are the values that count as decided; a value's place is its place among them.
+    fn news<'a>(&mut self, values: impl Iterator<Item = &'a u64>) -> Vec<Decision> {
+        let mut news = Vec::new();
+        for (position, value) in (1..).zip(values.copied()) {
+            if self.0.insert(position, value) != Some(value) {
+                news.push(Decision::Decided { position, value });
+            }
+        }
+        news
+    }
 }

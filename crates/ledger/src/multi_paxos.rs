@@ -259,19 +259,7 @@ impl Peer for MultiPaxos {
         choose_when: "many values are to be decided in one order, and a majority stays.",
         avoid_when: "members change or logs grow: raft says how, Paxos does not.",
         alternatives: &["raft", "paxos", "pbft"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Death,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING_AND_DEATH,
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {

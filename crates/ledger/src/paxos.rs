@@ -117,19 +117,7 @@ impl Peer for Paxos {
         choose_when: "one decision must be made once and for all, by whoever is there.",
         avoid_when: "there are many decisions: a leader saves the first round trip (multi-paxos, raft).",
         alternatives: &["multi-paxos", "pbft", "raft"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Death,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING_AND_DEATH,
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {

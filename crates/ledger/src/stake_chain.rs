@@ -8,13 +8,13 @@
 
 use super::stake::{Account, Delegates, Stake, draw};
 use super::work::Hash;
-use super::{Decision, Request};
+use super::{Decision, Request, Told};
 use base::Rng;
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Lie, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A slot.
 const SLOT_MS: i64 = 200;
@@ -256,7 +256,7 @@ pub struct StakeChain {
     nodes: usize,
     chain: Vec<Block>,
     waiting: BTreeSet<u64>,
-    told: BTreeMap<u64, u64>,
+    told: Told,
 }
 
 /// The slot of a time, and milliseconds until the next.
@@ -274,7 +274,7 @@ impl StakeChain {
             nodes,
             chain: Vec::new(),
             waiting: BTreeSet::new(),
-            told: BTreeMap::new(),
+            told: Told::default(),
         }
     }
 
@@ -362,13 +362,8 @@ impl StakeChain {
     fn tell(&mut self, cx: &mut Context<'_, Self>) {
         let decided = self.decided();
         let values = self.chain[..decided].iter().flat_map(|block| &block.data);
-        let new: Vec<(u64, u64)> = (1..)
-            .zip(values.copied())
-            .filter(|(position, value)| self.told.get(position) != Some(value))
-            .collect();
-        for (position, value) in new {
-            self.told.insert(position, value);
-            cx.decide(Decision::Decided { position, value });
+        for news in self.told.news(values) {
+            cx.decide(news);
         }
     }
 }
@@ -459,6 +454,7 @@ impl Peer for StakeChain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn block(turns: &Turns, previous: Hash) -> Block {
         Block {

@@ -5,13 +5,13 @@
 //! once six blocks stand on it: that can be undone, with a probability that falls with each block, as
 //! long as those who would undo it have less than half of the work.
 
-use super::{Decision, Request};
+use super::{Decision, Request, Told};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Lie, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Zero bits of the first blocks.
 pub const BITS: u32 = 9;
@@ -141,7 +141,7 @@ pub struct ProofOfWork {
     chain: Vec<Block>,
     waiting: BTreeSet<u64>,
     nonce: u64,
-    told: BTreeMap<u64, u64>,
+    told: Told,
 }
 
 impl ProofOfWork {
@@ -180,13 +180,8 @@ impl ProofOfWork {
     fn tell(&mut self, cx: &mut Context<'_, Self>) {
         let deep = self.chain.len().saturating_sub(DEPTH);
         let values = self.chain[..deep].iter().flat_map(|block| &block.data);
-        let new: Vec<(u64, u64)> = (1..)
-            .zip(values.copied())
-            .filter(|(position, value)| self.told.get(position) != Some(value))
-            .collect();
-        for (position, value) in new {
-            self.told.insert(position, value);
-            cx.decide(Decision::Decided { position, value });
+        for news in self.told.news(values) {
+            cx.decide(news);
         }
     }
 }
@@ -227,7 +222,7 @@ impl Peer for ProofOfWork {
             chain: Vec::new(),
             waiting: BTreeSet::new(),
             nonce: 0,
-            told: BTreeMap::new(),
+            told: Told::default(),
         }
     }
 

@@ -738,19 +738,7 @@ impl Peer for Zab {
         choose_when: "the one with the latest history shall lead at once, and votes shall converge without random time-outs.",
         avoid_when: "the group is large: all talk to all. raft does with less.",
         alternatives: &["raft", "bully"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Death,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING_AND_DEATH,
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {

@@ -132,18 +132,7 @@ impl Peer for Centralized {
         choose_when: "the coordinator is reliable or replicated; there are many users; each shall know one address only.",
         avoid_when: "one peer must not be the bottleneck, or nobody may be special.",
         alternatives: &["hashed-coordinators", "majority", "token-ring"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING,
     };
 
     fn new(me: PeerId, _nodes: usize) -> Self {

@@ -1,9 +1,8 @@
 //! Maekawa's algorithm: permission of about √n. Source: Maekawa, "A √N algorithm for mutual exclusion in
 //! decentralized systems" (TOCS 3(2), 1985); the return of votes is `permission`'s.
 
-use super::majority::SURVIVES;
 use super::permission::{Permission, Rule};
-use base::algorithm::{Family, Header};
+use base::algorithm::{Family, Header, Trouble};
 use base::peer::PeerId;
 use std::collections::BTreeSet;
 
@@ -53,7 +52,7 @@ impl Rule for GridRule {
         choose_when: "there are many peers, little contention, and few failures: it has the fewest messages without a token.",
         avoid_when: "peers fail often: majority goes on with half of them, Maekawa stops with one.",
         alternatives: &["majority", "ricart-agrawala"],
-        survives: SURVIVES,
+        survives: Trouble::PASSING,
     };
 
     fn quorum(me: PeerId, nodes: usize) -> (BTreeSet<PeerId>, usize) {

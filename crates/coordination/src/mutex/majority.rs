@@ -7,20 +7,6 @@ use base::peer::{PeerId, majority};
 use base::planted::{PeerBug, misbehaves};
 use std::collections::BTreeSet;
 
-/// Troubles that do no lasting harm where votes are written down and asked for again.
-pub(super) const SURVIVES: &[Trouble] = &[
-    Trouble::Delay,
-    Trouble::Slow,
-    Trouble::Reorder,
-    Trouble::Duplicate,
-    Trouble::Loss,
-    Trouble::Crash,
-    Trouble::Pause,
-    Trouble::Partition,
-    Trouble::OneWay,
-    Trouble::Clock,
-];
-
 /// Everybody is asked, more than half must agree.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct MajorityRule;
@@ -41,7 +27,7 @@ impl Rule for MajorityRule {
         choose_when: "a minority may be dead or cut off and locks must still be given, never twice.",
         avoid_when: "holders may die for good (give locks with a lease and a fencing token instead), or n is large.",
         alternatives: &["maekawa", "ricart-agrawala-detecting", "centralized"],
-        survives: SURVIVES,
+        survives: Trouble::PASSING,
     };
 
     fn quorum(_: PeerId, nodes: usize) -> (BTreeSet<PeerId>, usize) {

@@ -187,19 +187,7 @@ impl Peer for Raft {
         choose_when: "two leaders would do harm: writes of an older term never commit.",
         avoid_when: "half of the nodes may be gone and somebody must lead nevertheless: use bully, and live with two.",
         alternatives: &["zab", "bully", "chang-roberts"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Death,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING_AND_DEATH,
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {

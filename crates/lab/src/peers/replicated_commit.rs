@@ -326,19 +326,7 @@ impl Peer for ReplicatedTwoPhase {
         choose_when: "all must agree, and nobody shall wait for a dead coordinator: this is what replaces 3pc.",
         avoid_when: "there is one copy of everything anyhow: 2pc costs a fifth.",
         alternatives: &["2pc", "3pc", "tcc"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Death,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING_AND_DEATH,
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {

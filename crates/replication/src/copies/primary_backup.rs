@@ -71,32 +71,6 @@ impl Mode {
 
     /// What people are told.
     pub const fn header(self) -> Header {
-        /// Nothing that ends is fatal.
-        const PASSING: &[Trouble] = &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ];
-        const AND_DEATH: &[Trouble] = &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Death,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ];
         let common = Header {
             name: "",
             family: Family::Replication,
@@ -109,7 +83,7 @@ impl Mode {
             choose_when: "",
             avoid_when: "",
             alternatives: &["synchronous", "semi-majority", "semi-one", "asynchronous"],
-            survives: AND_DEATH,
+            survives: Trouble::PASSING_AND_DEATH,
         };
         match self {
             Self::Synchronous => Header {
@@ -120,7 +94,7 @@ impl Mode {
                 not_guaranteed: "Progress while any replica is slow, paused, cut off or dead: one is enough to stop all writes.",
                 choose_when: "there are two or three replicas close by, and any survivor must be able to go on alone.",
                 avoid_when: "writes must go on while one replica is away: use semi-majority.",
-                survives: PASSING,
+                survives: Trouble::PASSING,
                 ..common
             },
             Self::SemiMajority => Header {

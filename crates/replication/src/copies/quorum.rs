@@ -59,31 +59,6 @@ impl Choice {
 
     /// What people are told.
     pub const fn header(self) -> Header {
-        const PASSING: &[Trouble] = &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ];
-        const AND_DEATH: &[Trouble] = &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Death,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ];
         let common = Header {
             name: "",
             family: Family::Replication,
@@ -101,7 +76,7 @@ impl Choice {
                 "quorum-write-one",
                 "quorum-one-one",
             ],
-            survives: PASSING,
+            survives: Trouble::PASSING,
         };
         match self {
             Self::Majority => Header {
@@ -111,7 +86,7 @@ impl Choice {
                 not_guaranteed: "That one operation follows the other for all readers: a write that failed may still surface, and two reads beside a write may see it and then not. It is no lock.",
                 choose_when: "any minority may be away, and reads must be fresh.",
                 avoid_when: "operations build on each other: use a log (raft).",
-                survives: AND_DEATH,
+                survives: Trouble::PASSING_AND_DEATH,
                 ..common
             },
             Self::WriteAll => Header {
@@ -139,7 +114,7 @@ impl Choice {
                 not_guaranteed: "Fresh reads: W + R <= N, so a read may meet a copy that has not heard of the write. Nor that writes see each other.",
                 choose_when: "speed and availability matter more than being up to date.",
                 avoid_when: "a reader must see what was acknowledged.",
-                survives: AND_DEATH,
+                survives: Trouble::PASSING_AND_DEATH,
                 ..common
             },
         }

@@ -136,18 +136,7 @@ impl Peer for ReliableMessage {
         choose_when: "one service decides, and the others only have to follow.",
         avoid_when: "a consumer may have to refuse: use a saga or tcc.",
         alternatives: &["saga-forward", "tcc"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING,
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {

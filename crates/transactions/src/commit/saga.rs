@@ -30,19 +30,6 @@ pub struct Backward;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Forward;
 
-const SURVIVES: &[Trouble] = &[
-    Trouble::Delay,
-    Trouble::Slow,
-    Trouble::Reorder,
-    Trouble::Duplicate,
-    Trouble::Loss,
-    Trouble::Crash,
-    Trouble::Pause,
-    Trouble::Partition,
-    Trouble::OneWay,
-    Trouble::Clock,
-];
-
 impl Way for Backward {
     const HEADER: Header = Header {
         name: "saga-backward",
@@ -56,7 +43,7 @@ impl Way for Backward {
         choose_when: "transactions take long, and each step can be undone.",
         avoid_when: "a step cannot be undone, or what is undone must never have been seen.",
         alternatives: &["saga-forward", "tcc", "2pc"],
-        survives: SURVIVES,
+        survives: Trouble::PASSING,
     };
     const BACKWARD: bool = true;
 }

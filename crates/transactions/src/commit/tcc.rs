@@ -138,18 +138,7 @@ impl Peer for Tcc {
         choose_when: "services, not databases, take part, and each can reserve.",
         avoid_when: "a step cannot be reserved (a mail, a payment outside): use a saga.",
         alternatives: &["2pc", "saga-backward"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING,
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {

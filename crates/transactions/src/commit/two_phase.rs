@@ -172,18 +172,7 @@ impl Peer for TwoPhase {
         choose_when: "all must agree, and the coordinator comes back or is replicated.",
         avoid_when: "participants must not wait for a dead coordinator, or transactions take long.",
         alternatives: &["2pc-replicated", "3pc", "tcc", "saga-backward"],
-        survives: &[
-            Trouble::Delay,
-            Trouble::Slow,
-            Trouble::Reorder,
-            Trouble::Duplicate,
-            Trouble::Loss,
-            Trouble::Crash,
-            Trouble::Pause,
-            Trouble::Partition,
-            Trouble::OneWay,
-            Trouble::Clock,
-        ],
+        survives: Trouble::PASSING,
     };
 
     fn new(me: PeerId, nodes: usize) -> Self {
