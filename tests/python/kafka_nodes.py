@@ -72,10 +72,23 @@ class KafkaNodes:
         name = fresh(prefix)
         config = {key.replace("_", "."): str(value) for key, value in config.items()}
         made = NewTopic(name, partitions, replication_factor=min(3, len(self)), config=config)
-        self.admin.create_topics([made])[name].result(30)
+        eventually(lambda: self._made(made), 60)
         # A broker other than the one asked may hear of it a little later.
         eventually(lambda: self.leaders(name) == partitions, 30)
         return name
+
+    def _made(self, topic):
+        """True once there is such a topic; false where nobody answered, which a cluster without a leader does not."""
+        try:
+            self.admin.create_topics([topic])[topic.topic].result(30)
+        except KafkaException as e:
+            error = e.args[0]
+            if error.name() == "TOPIC_ALREADY_EXISTS":
+                return True
+            if error.retriable() or error.name() == "_TIMED_OUT":
+                return False
+            raise
+        return True
 
     def leaders(self, topic):
         """Partitions of a topic that have a leader."""
@@ -87,15 +100,7 @@ class KafkaNodes:
     def wait_ready(self, timeout=90):
         """Waits until every node takes a record."""
         name = fresh("ready")
-
-        def made():
-            try:
-                self.admin.create_topics([NewTopic(name, 1, 1)])[name].result(10)
-            except KafkaException as e:
-                return e.args[0].name() == "TOPIC_ALREADY_EXISTS"
-            return True
-
-        eventually(made, timeout, 0.5)
+        eventually(lambda: self._made(NewTopic(name, 1, 1)), timeout, 0.5)
         for address in self.addresses:
 
             def ready(address=address):

@@ -180,9 +180,12 @@ impl Kafka {
         self.broker(cx, node)
     }
 
-    /// The broker that administers topics: any can, this one knows of it first.
+    /// The broker that administers topics: any can, and that which leads knows of it first. While it is not known
+    /// which one that is, or where, it is this one: told of none, a client of librdkafka asks once more and then waits
+    /// for something else to change.
     pub(super) fn controller(&self, cx: &Context<'_>) -> i32 {
-        self.leader(cx, TREE_SHARD).map_or(-1, |broker| broker.id)
+        let leader = self.leader(cx, TREE_SHARD).map(|broker| broker.id);
+        leader.unwrap_or_else(|| broker_id(self.me.node))
     }
 
     pub(super) fn describe_cluster(&self, cx: &Context<'_>) -> Reply {
