@@ -19,6 +19,7 @@ mod overview;
 mod services;
 mod sessions;
 mod shards;
+mod streams;
 mod text;
 mod topics;
 mod transactions;
@@ -28,6 +29,7 @@ pub use actors::{ActorRow, Actors};
 pub use lab::{Algorithm, Laboratory};
 use node::Status;
 use node::admin::{KeysPage, TopicsPage, TreePage};
+pub use streams::StreamRow;
 use traffic::calls::Table;
 use traffic::report::GatewayReport;
 
@@ -70,6 +72,8 @@ pub enum Page {
     Lab,
     /// Actors of names.
     Actors,
+    /// Streams over topics.
+    Streams,
 }
 
 impl Page {
@@ -84,7 +88,7 @@ impl Page {
         ("Storage", &[Self::Cache, Self::Keys, Self::Files]),
         ("Transactions", &[Self::Transactions, Self::Globals]),
         ("Scheduling", &[Self::Jobs]),
-        ("Computing", &[Self::Actors]),
+        ("Computing", &[Self::Streams, Self::Actors]),
         ("Availability", &[Self::Gateway]),
         ("Laboratory", &[Self::Lab]),
     ];
@@ -122,6 +126,7 @@ impl Page {
             Self::Jobs => "/jobs",
             Self::Lab => "/lab",
             Self::Actors => "/actors",
+            Self::Streams => "/streams",
         }
     }
 
@@ -146,12 +151,13 @@ impl Page {
             Self::Jobs => "Jobs",
             Self::Lab => "Algorithms",
             Self::Actors => "Actors",
+            Self::Streams => "Streams",
         }
     }
 }
 
 /// What a page is made from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct View<'a> {
     /// Of each core of the node.
     pub statuses: &'a [Status],
@@ -171,6 +177,8 @@ pub struct View<'a> {
     pub lab: Option<&'a Laboratory>,
     /// What the tree tells of actors, or why it cannot be shown; for [`Page::Actors`].
     pub actors: Option<&'a Result<Actors, String>>,
+    /// What the tree and the topics tell of streams, or why it cannot be shown; for [`Page::Streams`].
+    pub streams: Option<&'a Result<Vec<StreamRow>, String>>,
 }
 
 /// The page as HTML.
@@ -194,6 +202,7 @@ pub fn render(page: Page, view: &View<'_>) -> String {
         Page::Jobs => jobs::body(view),
         Page::Lab => lab::body(view),
         Page::Actors => actors::body(view),
+        Page::Streams => streams::body(view),
     };
     layout::page(page, view, &body).into_string()
 }

@@ -1,12 +1,14 @@
 //! Every page from a sample status: what it must show, and that nothing a client chose becomes markup.
 
-use console::{ActorRow, Actors, Algorithm, Laboratory, Page, View, render};
+use computing::stream::record::{Position, Record};
+use console::{ActorRow, Actors, Algorithm, Laboratory, Page, StreamRow, View, render};
 use node::Status;
 use node::admin::{
     CacheStatus, GlobalRow, GlobalsStatus, GroupMember, GroupRow, GroupStatus, InstanceRow, KeyRow,
     KeysPage, MemberRow, MemberStatus, PartitionRow, PoolStatus, PositionRow, ServicesStatus,
     ShardStatus, TopicRow, TopicsPage, TopicsStatus, TreePage, TreeStatus,
 };
+use std::collections::BTreeMap;
 use traffic::calls::{Book, Key, Outcome, Side, Table};
 
 const HOSTILE: &str = "<script>alert('x')</script>\"&";
@@ -207,6 +209,47 @@ fn actors(text: &str) -> Actors {
     }
 }
 
+fn stream(text: &str) -> StreamRow {
+    let position = Position {
+        offset: 1_200,
+        newest_ms: Some(1_709_210_096_000),
+    };
+    StreamRow {
+        name: format!("clicks{text}"),
+        state: text.into(),
+        is_led: true,
+        parts: vec![text.into(), "count".into(), text.into()],
+        wanted: 3,
+        workers: vec![(format!("10.0.0.1:9001{text}"), 4_711)],
+        record: Record {
+            epoch: 4,
+            checkpoint: 17,
+            positions: BTreeMap::from([(0, position)]),
+            watermark_ms: Some(1_709_210_094_500),
+            read: 1_200,
+            late: 12,
+            ..Record::default()
+        },
+        ends: BTreeMap::from([(0, 2_345)]),
+    }
+}
+
+#[test]
+fn stream_shows_how_far_it_is_behind() {
+    let html = show(Page::Streams, "plain");
+    for words in [
+        "epoch 4",
+        "1,145",
+        "1.5 s behind",
+        "12 late",
+        "of 3 · a master leads",
+    ] {
+        assert!(html.contains(words), "{words} in {html}");
+    }
+    let without = View::default();
+    assert!(!render(Page::Streams, &without).contains("clicks"));
+}
+
 fn show(page: Page, text: &str) -> String {
     let statuses = [status(text)];
     let tree = Ok(node(text));
@@ -214,6 +257,7 @@ fn show(page: Page, text: &str) -> String {
     let topics = Ok(topics(text));
     let calls = calls(text);
     let actors = Ok(actors(text));
+    let streams = Ok(vec![stream(text)]);
     let path = format!("/a/{text}");
     render(
         page,
@@ -227,6 +271,7 @@ fn show(page: Page, text: &str) -> String {
             lab: Some(&laboratory(text)),
             calls: Some(&calls),
             actors: Some(&actors),
+            streams: Some(&streams),
         },
     )
 }
@@ -384,12 +429,7 @@ fn node_of_a_lock_shows_who_holds_it_and_who_waits_for_whom() {
             statuses: &[status("plain")],
             path: "/locks/a",
             tree: Some(&tree),
-            keys: None,
-            topics: None,
-            gateway: None,
-            lab: None,
-            calls: None,
-            actors: None,
+            ..View::default()
         };
         render(Page::Tree, &view)
     };
@@ -443,10 +483,7 @@ fn pages_of_a_node_without_anything_render() {
                 tree: Some(&tree),
                 keys: Some(&keys),
                 topics: Some(&topics),
-                gateway: None,
-                lab: None,
-                calls: None,
-                actors: None,
+                ..View::default()
             };
             assert!(render(page, &view).contains("</html>"));
         }

@@ -10,7 +10,7 @@ use crate::mail::{self, Mail, Mailbox};
 use crate::metrics;
 use crate::series::Series;
 use crate::thread::Thread;
-use crate::{actors, agent, discovery, dns, groups, jobs, lab, monitor, transactions};
+use crate::{actors, agent, discovery, dns, groups, jobs, lab, monitor, streams, transactions};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -299,8 +299,7 @@ async fn read_keys(app: &Shared, query: KeysQuery) -> Result<KeysPage, String> {
     }
 }
 
-async fn read_topics(app: &Shared, query: TopicsQuery) -> Result<TopicsPage, String> {
-    let prefix = query.prefix;
+pub async fn read_topics(app: &Shared, prefix: String) -> Result<TopicsPage, String> {
     match order(app, AdminCommand::Topics { prefix }).await? {
         AdminReply::Topics(page) => Ok(page),
         AdminReply::Refused { message } => Err(message),
@@ -385,7 +384,7 @@ struct TopicsQuery {
 }
 
 async fn topics(State(app): State<App>, Query(query): Query<TopicsQuery>) -> Response {
-    match read_topics(&app, query).await {
+    match read_topics(&app, query.prefix).await {
         Ok(page) => axum::Json(page).into_response(),
         Err(why) => refuse(StatusCode::CONFLICT, &why),
     }
@@ -508,8 +507,12 @@ async fn page(
         console::Page::Actors => Some(actors::actors(&app, from).await),
         _ => None,
     };
+    let streams = match page {
+        console::Page::Streams => Some(streams::streams(&app, from).await),
+        _ => None,
+    };
     let topics = match (page, topics_query) {
-        (console::Page::Topics, Ok(Query(query))) => Some(read_topics(&app, query).await),
+        (console::Page::Topics, Ok(Query(query))) => Some(read_topics(&app, query.prefix).await),
         (console::Page::Topics, Err(why)) => Some(Err(why.body_text())),
         _ => None,
     };
@@ -524,6 +527,7 @@ async fn page(
             gateway: gateway_report.as_ref(),
             calls: calls.as_ref(),
             actors: actors.as_ref(),
+            streams: streams.as_ref(),
             lab: app.config.lab.as_ref().map(|lab| &lab.about),
         },
     );

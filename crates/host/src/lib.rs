@@ -36,6 +36,7 @@ mod run;
 mod series;
 mod sockets;
 mod space;
+mod streams;
 mod thread;
 mod transactions;
 
