@@ -281,7 +281,7 @@ def test_cluster_runs_a_stream_as_a_job(stream):
     words = stream('[[operator]]\nsplit = " "\n[[operator]]\nmap = "upper"', side=False)
     console = words.nodes.cluster[0].console_address
     eventually(lambda: " up " in althing("agents", "--console", console)[1], LIMIT_S)
-    code, out, err = althing("stream", "run", str(words.file), "--on-cluster", *words.where())
+    code, out, err = althing("stream", "run", str(words.file), "--on-cluster", "--insecure", *words.where())
     assert code == 0 and f"runs as the job stream-{words.name}" in out, err
     words.send(["to be or", "not to be"], 0)
     words.wait_output(["BE", "BE", "NOT", "OR", "TO", "TO"])

@@ -11,6 +11,7 @@ mod global;
 mod group;
 mod http;
 mod job;
+mod kafka;
 mod laboratory;
 mod lock;
 mod mapreduce;

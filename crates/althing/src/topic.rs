@@ -1,34 +1,33 @@
-//! `althing topic …`, and what `althing group …` says of consumer groups: made and deleted over Kafka's protocol,
-//! shown by the console.
+//! `althing topic …`, and what `althing group …` says of consumer groups: made, deleted, appended to and read over
+//! Kafka's protocol, shown by the console.
+
+mod read;
+mod send;
 
 use crate::http::ask;
-use crate::{Failure, Outcome, failed, table};
-use base::frames::Frames;
-use bytes::Bytes;
+use crate::{Failure, Outcome, failed, kafka, table};
 use clap::{Args, Subcommand};
 use node::admin::{GroupRow, TopicRow, TopicsPage};
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 use wire_kafka::{Error, client};
 
-/// A topic is made or deleted within this time, or nobody knows.
+/// The console answers within this time, or nobody knows.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-const ANSWER_BYTES_MAX: u32 = 1 << 20;
 
 /// What can be asked of topics.
 #[derive(Args)]
 pub struct TopicOptions {
     #[command(subcommand)]
     what: TopicMode,
-    /// Where Kafka's clients are served, to make and delete
+    /// Where Kafka's clients are served, with commas: to make, delete, send and read
     #[arg(
         long,
-        value_name = "HOST:PORT",
+        value_name = "HOST:PORT,…",
         default_value = "127.0.0.1:9092",
+        value_delimiter = ',',
         global = true
     )]
-    server: String,
+    server: Vec<String>,
     /// The console of the node that is asked, to list and describe
     #[arg(
         long,
@@ -68,6 +67,10 @@ enum TopicMode {
         /// Its name
         name: String,
     },
+    /// Append records to a topic: the values given here, or else each line of standard input
+    Send(send::Options),
+    /// Print a topic's records, each partition's in their order, up to where they end now
+    Read(read::Options),
 }
 
 /// Does it.
@@ -112,6 +115,8 @@ pub fn run_topic(options: &TopicOptions) -> Outcome {
             println!("deleted {name}");
             Ok(())
         }
+        TopicMode::Send(options) => send::run(server, options),
+        TopicMode::Read(options) => read::run(server, options),
     }
 }
 
@@ -241,41 +246,20 @@ fn describe(group: &GroupRow) -> String {
     out + &table::render(&["MEMBER", "CLIENT", "HOST", "STATIC NAME"], &rows)
 }
 
-fn change(server: &str, name: &str, frame: &[u8]) -> Outcome {
-    let answer = exchange(server, frame).map_err(|error| {
-        failed(format!(
-            "cannot ask {server}: {error}. Is the node running, and is this where it serves Kafka's clients \
-             (--server HOST:PORT)?"
-        ))
-    })?;
+fn change(servers: &[String], name: &str, frame: &[u8]) -> Outcome {
+    let answer = kafka::any(servers, frame).map_err(|error| unreached(&error))?;
     let number = client::error_in(&answer)
-        .map_err(|_| failed(format!("{server} does not speak Kafka's protocol")))?;
+        .map_err(|_| failed("what answers does not speak Kafka's protocol"))?;
     match Error::try_from_code(number) {
         None => Ok(()),
         Some(error) => Err(failed(format!("{name}: {}", explain(&error)))),
     }
 }
 
-fn exchange(server: &str, frame: &[u8]) -> std::io::Result<Bytes> {
-    let other = |what: &str| std::io::Error::other(what.to_owned());
-    let address = server.to_socket_addrs()?.next();
-    let address = address.ok_or_else(|| other("the name has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME)?;
-    stream.set_read_timeout(Some(ANSWER_TIME))?;
-    stream.write_all(frame)?;
-    let mut frames = Frames::new(ANSWER_BYTES_MAX);
-    let mut buffer = [0; 4096];
-    loop {
-        match frames.poll() {
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) => {}
-            Err(_) => return Err(other("it does not speak Kafka's protocol")),
-        }
-        match stream.read(&mut buffer)? {
-            0 => return Err(other("it closed the connection")),
-            n => frames.push(&Bytes::copy_from_slice(&buffer[..n])),
-        }
-    }
+fn unreached(error: &std::io::Error) -> Failure {
+    failed(format!(
+        "cannot ask {error}. Is the node running, and is this where it serves Kafka's clients (--server HOST:PORT)?"
+    ))
 }
 
 /// An error in words, with what to do.

@@ -97,8 +97,8 @@ pub struct Record {
     pub headers: Vec<(String, Option<Bytes>)>,
 }
 
-/// A plain batch of records of this time (Unix milliseconds), of no producer.
-pub fn encode(time_ms: i64, all: &[Record]) -> NewBatch {
+/// A plain batch of records of this time (Unix milliseconds).
+pub fn encode(time_ms: i64, producer: Option<ProducerMark>, all: &[Record]) -> NewBatch {
     let count = all.len() as i32;
     let mut batch = vec![0; HEADER_BYTES];
     for (offset, record) in (0..).zip(all) {
@@ -122,16 +122,22 @@ pub fn encode(time_ms: i64, all: &[Record]) -> NewBatch {
     put(23, &(count - 1).to_be_bytes());
     put(BASE_TIME_AT, &time_ms.to_be_bytes());
     put(35, &time_ms.to_be_bytes());
-    put(43, &(-1i64).to_be_bytes());
-    put(51, &(-1i16).to_be_bytes());
-    put(53, &(-1i32).to_be_bytes());
+    let of_none = ProducerMark {
+        id: -1,
+        epoch: -1,
+        sequence: -1,
+    };
+    let mark = producer.unwrap_or(of_none);
+    put(43, &mark.id.to_be_bytes());
+    put(51, &mark.epoch.to_be_bytes());
+    put(53, &mark.sequence.to_be_bytes());
     put(57, &count.to_be_bytes());
     let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
     batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
     NewBatch {
         count: all.len() as u32,
         max_timestamp_ms: time_ms,
-        producer: None,
+        producer,
         bytes: Bytes::from(batch),
     }
 }
@@ -340,7 +346,7 @@ mod tests {
             value: Some(Bytes::from(vec![b'v'; 300 * n])),
             headers: vec![("h".into(), None), ("i".into(), Some("j".into()))],
         };
-        let made = encode(1_234, &[record(0), record(1), record(2)]);
+        let made = encode(1_234, None, &[record(0), record(1), record(2)]);
         assert_eq!(parse(made.bytes.clone()).as_ref(), Ok(&made));
         let stored = Batch {
             base_offset: 10,

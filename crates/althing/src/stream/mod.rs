@@ -5,7 +5,6 @@
 //! machines. What is decided is decided by `computing::stream`; here are sockets, files and processes.
 
 mod inbox;
-mod kafka;
 mod lead;
 mod ledger;
 mod run;
@@ -87,9 +86,9 @@ enum Verb {
     Worker {
         /// The stream's name
         name: String,
-        /// Where it is reached
-        #[arg(long, default_value = "127.0.0.1:0")]
-        listen: SocketAddr,
+        /// Where it is reached; else where it reaches the cluster from
+        #[arg(long)]
+        listen: Option<SocketAddr>,
         /// End when standard input does
         #[arg(long)]
         until_stdin_ends: bool,
@@ -112,12 +111,13 @@ struct RunOptions {
     /// Where workers are reached by the others
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Let them be reached from beyond this machine, in the clear: who knows the stream's token can send records
+    /// Let them be reached from beyond their machine, in the clear: who knows the stream's token can send records. With
+    /// --on-cluster each listens where it reaches the cluster from, and else on loopback
     #[arg(long)]
     insecure: bool,
     /// Let the cluster run it, as a job: two that stand ready to lead, and the workers. The program has to be at the same
     /// path on each machine. This command ends then
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["workers", "listen"])]
     on_cluster: bool,
     /// Tell what happens on standard error
     #[arg(long)]

@@ -3,9 +3,9 @@
 
 use super::lead::{Ended, lead};
 use super::tree::Tree;
-use super::{Cluster, RunOptions, Where, kafka, paths, usage};
+use super::{Cluster, RunOptions, Where, paths, usage};
 use crate::signals::signals;
-use crate::{Outcome, failed};
+use crate::{Outcome, failed, kafka};
 use computing::stream::record::Record;
 use computing::stream::topology::Topology;
 use serde_json::json;
@@ -39,7 +39,7 @@ pub fn run(cluster: &Cluster, options: &RunOptions) -> Outcome {
     prepare(&place, &mut tree, &topology, &text).map_err(failed)?;
     tree.close();
     if options.on_cluster {
-        return start_job(&place, &topology).map_err(failed);
+        return start_job(&place, &topology, options).map_err(failed);
     }
     let signal = signals()?;
     let mut workers = Workers {
@@ -244,7 +244,11 @@ fn job(name: &str) -> String {
     format!("stream-{name}")
 }
 
-fn start_job(place: &Where, topology: &Topology) -> Result<(), String> {
+fn start_job(place: &Where, topology: &Topology, options: &RunOptions) -> Result<(), String> {
+    let mut worker = arguments(place, "worker")?;
+    if !options.insecure {
+        worker.extend(["--listen".to_owned(), options.listen.to_string()]);
+    }
     let task = |name: &str, count: u32, command: Vec<String>| {
         json!({
             "name": name,
@@ -259,7 +263,7 @@ fn start_job(place: &Where, topology: &Topology) -> Result<(), String> {
         "name": job(&place.name),
         "tasks": [
             task("master", 2, arguments(place, "master")?),
-            task("worker", topology.workers, arguments(place, "worker")?),
+            task("worker", topology.workers, worker),
         ],
     });
     let store = place.store();

@@ -1,7 +1,7 @@
 //! `stream status`.
 
-use super::{Where, kafka, paths};
-use crate::table;
+use super::{Where, paths};
+use crate::{kafka, table};
 use computing::stream::record::Record;
 use computing::stream::topology::Topology;
 use serde_json::{Value, json};

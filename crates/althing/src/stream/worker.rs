@@ -4,7 +4,8 @@ use super::inbox::{Inbox, Link, Work};
 use super::store::Store;
 use super::tree::Tree;
 use super::wire::{self, Hello, Order, Word};
-use super::{Where, kafka, paths};
+use super::{Where, paths};
+use crate::kafka;
 use computing::stream::event::Element;
 use computing::stream::master::Ack;
 use computing::stream::record::{Position, Record};
@@ -12,7 +13,9 @@ use computing::stream::task::{Input, Snapshot, Task};
 use computing::stream::topology::Topology;
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -38,7 +41,11 @@ struct Shared {
 }
 
 /// Works until the stream is stopped, or (if that is asked for) standard input ends.
-pub fn run(place: &Where, listen: SocketAddr, until_stdin_ends: bool) -> Result<(), String> {
+pub fn run(
+    place: &Where,
+    listen: Option<SocketAddr>,
+    until_stdin_ends: bool,
+) -> Result<(), String> {
     if until_stdin_ends {
         thread::spawn(|| {
             let _ = io::stdin().read_to_end(&mut Vec::new());
@@ -51,6 +58,10 @@ pub fn run(place: &Where, listen: SocketAddr, until_stdin_ends: bool) -> Result<
     let topology = Topology::parse(&String::from_utf8_lossy(&text))?;
     let token = tree.get(&paths::token(&place.name))?;
     let (token, _) = token.ok_or("the stream has no token")?;
+    let listen = match listen {
+        Some(listen) => listen,
+        None => towards(&place.server)?,
+    };
     let listener =
         TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
@@ -72,6 +83,23 @@ pub fn run(place: &Where, listen: SocketAddr, until_stdin_ends: bool) -> Result<
         thread::spawn(move || register(tree, &name, &node, address));
     }
     work(&shared)
+}
+
+/// The address of this machine that the first of these servers is reached from, and any port.
+fn towards(servers: &str) -> Result<SocketAddr, String> {
+    let first = servers.split(',').next().unwrap_or_default();
+    let fault = |e: io::Error| format!("cannot tell where {first} is reached from: {e}");
+    let server = first.to_socket_addrs().map_err(fault)?.next();
+    let server = server.ok_or_else(|| format!("{first:?} has no address"))?;
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Connecting a socket of datagrams asks for the route, and sends nothing.
+    let socket = UdpSocket::bind((any, 0)).map_err(fault)?;
+    socket.connect(server).map_err(fault)?;
+    let here = socket.local_addr().map_err(fault)?;
+    Ok(SocketAddr::new(here.ip(), 0))
 }
 
 /// Keeps the worker's node in the tree, and ends the process once the stream is stopped.
@@ -420,5 +448,22 @@ fn keep(shared: &Shared, epoch: u64, index: usize, link: &Link, done: Snapshot) 
     };
     if let Ok(mut stream) = link.lock() {
         let _ = wire::say(&mut *stream, &word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::towards;
+
+    #[test]
+    fn worker_listens_where_it_reaches_the_cluster_from() {
+        for (servers, here) in [
+            ("127.0.0.1:2181", "127.0.0.1:0"),
+            ("127.0.0.3:2181,10.0.0.1:2181", "127.0.0.1:0"),
+        ] {
+            let found = towards(servers).expect(servers);
+            assert_eq!(found, here.parse().unwrap(), "{servers}");
+        }
+        assert!(towards("nowhere").unwrap_err().contains("nowhere"));
     }
 }

@@ -327,7 +327,7 @@ fn place_operation(cx: &Context<'_>, operation: &Operation) -> Result<(ShardId, 
             };
             let index = partition.unwrap_or_else(by_key);
             let (shard, partition) = find_partition(cx, topic, index)?;
-            let batch = records::encode(cx.time_ms, std::slice::from_ref(record));
+            let batch = records::encode(cx.time_ms, None, std::slice::from_ref(record));
             Ok((shard, Step::Append { partition, batch }))
         }
     }

@@ -1,6 +1,9 @@
-//! The client's side of the requests that the command line makes: topics are made, deleted and read ([`mod@read`]).
+//! The client's side of the requests that the command line makes: topics are made, deleted, read ([`mod@read`]) and
+//! appended to ([`append`]), also for a consumer group ([`group`]).
 //! Their versions are the last ones before lengths became varints.
 
+pub mod append;
+pub mod group;
 pub mod read;
 
 use base::{DecodeError, Reader, Writer};
@@ -67,13 +70,22 @@ fn text(w: &mut Writer, text: &str) {
     w.u16(text.len() as u16).raw(text.as_bytes());
 }
 
+/// A text, empty for null.
+fn read_text(r: &mut Reader<'_>) -> Result<String, DecodeError> {
+    let length = r.u16()?;
+    let bytes = r.take(if length == u16::MAX { 0 } else { length }.into())?;
+    std::str::from_utf8(bytes)
+        .map(str::to_owned)
+        .map_err(|_| DecodeError::Invalid("UTF-8"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::reply::{self, CreatedTopic, DeletedTopic};
     use crate::request::{OffsetAt, Request};
     use crate::{Api, Connection, Error, Header, Limits, Reply};
-    use messaging::{Batch, TopicId, TopicName};
+    use messaging::{Batch, ProducerMark, TopicId, TopicName};
 
     fn read(frame: Vec<u8>) -> Request {
         let mut connection = Connection::new(Limits::default());
@@ -141,7 +153,7 @@ mod tests {
             topics: Some(vec![TopicName::Name("logs".into())]),
             may_create: false,
         };
-        assert_eq!(read(self::read::metadata("logs")), frame);
+        assert_eq!(read(self::read::metadata("logs", false)), frame);
         let broker = |id, host: &str, port| crate::reply::Broker {
             id,
             host: host.into(),
@@ -171,7 +183,7 @@ mod tests {
             value: Some(value.into()),
             headers: vec![("h".into(), None)],
         };
-        let batch = crate::records::encode(5, &[record("one"), record("two")]);
+        let batch = crate::records::encode(5, None, &[record("one"), record("two")]);
         let batches = vec![Batch {
             base_offset: 7,
             count: 2,
@@ -221,5 +233,103 @@ mod tests {
         let Request::Fetch { .. } = read(self::read::fetch("logs", 3, 17, 100, 1 << 20)) else {
             panic!("another request")
         };
+    }
+
+    #[test]
+    fn records_are_appended_as_the_server_reads_it() {
+        let mark = ProducerMark {
+            id: 77,
+            epoch: 0,
+            sequence: 40,
+        };
+        let record = crate::records::Record {
+            value: Some("one".into()),
+            ..crate::records::Record::default()
+        };
+        let batch = crate::records::encode(5, Some(mark), &[record.clone(), record]);
+        let frame = append::produce("logs", 3, -1, &batch);
+        let Request::Produce {
+            transactional_id: None,
+            acks: -1,
+            topics,
+            ..
+        } = read(frame)
+        else {
+            panic!("another request");
+        };
+        let found = &topics[0].partitions[0];
+        assert_eq!((&topics[0].topic[..], found.index), ("logs", 3));
+        assert_eq!(found.batch, Ok(batch));
+        let asked = read(append::new_producer());
+        assert!(matches!(
+            asked,
+            Request::InitProducerId {
+                transactional_id: None,
+                ..
+            }
+        ));
+
+        for (result, wanted) in [
+            (Ok((17, 3)), (0, 17)),
+            (Err(Error::NotLeaderOrFollower), (6, -1)),
+        ] {
+            let reply = Reply::Produce(vec![crate::ByTopic {
+                topic: "logs".into(),
+                partitions: vec![reply::Produced { index: 3, result }],
+            }]);
+            let bytes = answer(Api::Produce, 3, &reply);
+            assert_eq!(append::produced_in(&bytes), Ok(wanted));
+        }
+        let bytes = answer(Api::InitProducerId, 0, &Reply::InitProducerId(Ok(77)));
+        assert_eq!(append::new_producer_in(&bytes), Ok((0, 77)));
+    }
+
+    #[test]
+    fn groups_are_asked_as_the_server_reads_it() {
+        let Request::FindCoordinator { kind: 0, keys } = read(group::coordinator("g")) else {
+            panic!("another request");
+        };
+        assert_eq!(keys, ["g"]);
+        let broker = crate::reply::Broker {
+            id: 4,
+            host: "a".into(),
+            port: 9,
+        };
+        let reply = Reply::FindCoordinator(vec![("g".into(), Ok(broker))]);
+        let bytes = answer(Api::FindCoordinator, 0, &reply);
+        assert_eq!(group::coordinator_in(&bytes), Ok((0, "a".into(), 9)));
+
+        let Request::OffsetFetch(groups) = read(group::positions("g", "logs", &[0, 2])) else {
+            panic!("another request");
+        };
+        let topics = groups[0].topics.as_ref().expect("one");
+        assert_eq!(groups[0].group, "g");
+        assert_eq!(
+            (&topics[0].topic[..], &topics[0].partitions[..]),
+            ("logs", &[0, 2][..])
+        );
+
+        let Request::OffsetCommit {
+            group,
+            generation: -1,
+            topics,
+            ..
+        } = read(group::commit("g", "logs", &[(0, 5), (2, 7)]))
+        else {
+            panic!("another request");
+        };
+        let offsets: Vec<_> = (topics[0].partitions.iter())
+            .map(|p| (p.index, p.offset))
+            .collect();
+        assert_eq!((&group[..], offsets), ("g", vec![(0, 5), (2, 7)]));
+        for (result, wanted) in [(Ok(()), 0), (Err(Error::UnknownMemberId), 25)] {
+            let partition = |index, result| reply::PartitionResult { index, result };
+            let reply = Reply::OffsetCommit(vec![crate::ByTopic {
+                topic: "logs".into(),
+                partitions: vec![partition(0, Ok(())), partition(2, result)],
+            }]);
+            let bytes = answer(Api::OffsetCommit, 2, &reply);
+            assert_eq!(group::committed_in(&bytes), Ok(wanted));
+        }
     }
 }

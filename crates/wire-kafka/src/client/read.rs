@@ -1,6 +1,6 @@
 //! What a client asks to read a topic: who leads its partitions, where they begin and end, and records.
 
-use super::{begin, end, text};
+use super::{begin, end, read_text, text};
 use crate::records::{self, Read};
 use base::{DecodeError, Reader, Writer};
 
@@ -30,12 +30,13 @@ pub struct Fetched {
     pub records: Vec<Read>,
 }
 
-/// The frame that asks for a topic's [`Metadata`]; it makes no topic.
-pub fn metadata(topic: &str) -> Vec<u8> {
+/// The frame that asks for a topic's [`Metadata`]; a topic that is not there is made where `may_create` and the server's
+/// configuration say so.
+pub fn metadata(topic: &str, may_create: bool) -> Vec<u8> {
     let mut w = begin(METADATA);
     w.u32(1);
     text(&mut w, topic);
-    w.bool(false);
+    w.bool(may_create);
     end(w)
 }
 
@@ -145,13 +146,4 @@ fn skip_one(r: &mut Reader<'_>) -> Result<(), DecodeError> {
         (1, 1) => Ok(()),
         _ => Err(DecodeError::Invalid("count of partitions")),
     }
-}
-
-/// A text, empty for null.
-fn read_text(r: &mut Reader<'_>) -> Result<String, DecodeError> {
-    let length = r.u16()?;
-    let bytes = r.take(if length == u16::MAX { 0 } else { length }.into())?;
-    std::str::from_utf8(bytes)
-        .map(str::to_owned)
-        .map_err(|_| DecodeError::Invalid("UTF-8"))
 }
