@@ -469,7 +469,7 @@ fn commands(arguments: &[Bytes]) -> Reply {
             };
             let command = storage::cache::Command {
                 id: spec.id,
-                args: rest.to_vec(),
+                args: rest.into(),
             };
             if let Err(refusal) = command.check() {
                 return refusal;

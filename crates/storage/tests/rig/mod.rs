@@ -201,7 +201,10 @@ pub fn random_of(rng: &mut Rng, spec: &Spec) -> Command {
         };
         args[at] = bytes("0.1");
     }
-    Command { id: spec.id, args }
+    Command {
+        id: spec.id,
+        args: args.into(),
+    }
 }
 
 /// Options that many commands would hardly ever get right by chance.
