@@ -474,8 +474,13 @@ fn computing(plan: &Plan) -> Result<Tests, String> {
         "tests/python/test_pipeline.py",
     ];
     match python().and_then(|_| python_with("requirements-kafka")) {
-        Ok(_) => files.push("tests/python/test_streams.py"),
-        Err(why) => println!("!!! SKIPPED: streams: confluent-kafka cannot be installed: {why}"),
+        Ok(_) => files.extend([
+            "tests/python/test_streams.py",
+            "tests/python/test_messages.py",
+        ]),
+        Err(why) => println!(
+            "!!! SKIPPED: streams and messages: confluent-kafka cannot be installed: {why}"
+        ),
     }
     pytest("computing", &files, plan.limit(600, 600), &[])
 }
