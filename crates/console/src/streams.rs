@@ -66,12 +66,15 @@ fn show(stream: &StreamRow) -> Markup {
     let newest_ms = (record.positions.values())
         .filter_map(|position| position.newest_ms)
         .max();
-    let watermark = match (record.watermark_ms, newest_ms) {
+    let (behind_newest, watermark) = match (record.watermark_ms, newest_ms) {
         (Some(at), Some(newest)) => {
             let span = u64::try_from(newest - at).unwrap_or_default();
-            format!("{} behind the newest event", span_ms(span))
+            (
+                span_ms(span),
+                format!("behind the newest event, at {}", base::time::utc(at)),
+            )
         }
-        _ => "none yet".to_owned(),
+        _ => ("–".to_owned(), "none yet".to_owned()),
     };
     let leads = match stream.is_led {
         true => "a master leads",
@@ -97,7 +100,7 @@ fn show(stream: &StreamRow) -> Markup {
             (figure("Checkpoint", count(record.checkpoint), &epoch))
             (figure("Read", count(record.read), &aside))
             (figure("Lag", count(behind), "records behind the last checkpoint"))
-            (figure("Watermark", record.watermark_ms.map_or("–".to_owned(), base::time::utc), &watermark))
+            (figure("Watermark", behind_newest, &watermark))
         }
         (table(
             &[("Partition", true), ("Read to", true), ("End", true), ("Lag", true), ("Newest event", false)],

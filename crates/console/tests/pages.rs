@@ -240,7 +240,7 @@ fn stream_shows_how_far_it_is_behind() {
     for words in [
         "epoch 4",
         "1,145",
-        "1.5 s behind",
+        "1.5 s",
         "12 late",
         "of 3 · a master leads",
     ] {
