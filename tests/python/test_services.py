@@ -160,6 +160,9 @@ def test_bad_requests_are_refused_with_what_was_wrong(nodes):
         ("GET", "/v1/health/service/x?index=a", "", 400, "index"),
         ("GET", "/v1/health/service/x?index=1&wait=soon", "", 400, "wait"),
         ("GET", "/v1/health/service/x?dc=other", "", 400, "dc1"),
+        # 404 would tell a client that there is no such key.
+        ("GET", "/v1/kv/a/b?recurse", "", 501, "/v1/kv/a/b is not there"),
+        ("PUT", "/v1/session/create", "{}", 501, "the tree"),
     ]:
         answer = raw(nodes[0], method, path, body)
         assert answer[0] == code and says in answer[1], (path, answer)

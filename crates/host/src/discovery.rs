@@ -2,7 +2,8 @@
 //!
 //! The cluster is one agent in one datacenter: a service that is registered at one node may be told, asked for
 //! and removed at any other. Nothing here decides anything: a request becomes a [`Call`] for a core, its reply
-//! becomes JSON. What is not there answers 404.
+//! becomes JSON. What is not there answers 404, and whole parts of Consul that are not there 501: to its clients, 404
+//! means that there is no such key.
 
 mod registration;
 mod show;
@@ -10,9 +11,9 @@ mod show;
 use crate::http::{App, call, status_of, text};
 use axum::Router;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{any, get, put};
 use coordination::services::{Answer, CheckView, Command, Found, Query as Asked, Refusal, Status};
 use node::{After, Call, CallReply};
 use registration::{Check, Place, Service, Told, duration, read};
@@ -27,9 +28,35 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Up to this part of its time is added, so that those who began together do not end together.
 const JITTER_PART: u64 = 16;
 
+/// Parts of Consul's interface that are not there.
+const ABSENT: &[&str] = &[
+    "/v1/acl/{*rest}",
+    "/v1/config/{*rest}",
+    "/v1/connect/{*rest}",
+    "/v1/event/{*rest}",
+    "/v1/kv/{*rest}",
+    "/v1/query",
+    "/v1/query/{*rest}",
+    "/v1/session/{*rest}",
+];
+
+async fn absent(uri: Uri) -> Response {
+    let path = uri.path();
+    text(
+        StatusCode::NOT_IMPLEMENTED,
+        format!(
+            "{path} is not there. Keys with watches and sessions are in the tree, for ZooKeeper's clients"
+        ),
+    )
+}
+
 /// The routes.
 pub fn routes() -> Router<App> {
-    Router::new()
+    ABSENT
+        .iter()
+        .fold(Router::new(), |routes, path| {
+            routes.route(path, any(absent))
+        })
         .route("/v1/agent/service/register", put(register))
         .route("/v1/agent/service/deregister/{id}", put(deregister))
         .route("/v1/agent/service/{id}", get(agent_service))
