@@ -1,8 +1,12 @@
 """Jobs: tasks as real processes, on nodes that die."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from raw import eventually
@@ -159,23 +163,54 @@ def test_agent_that_was_killed_finds_its_tasks_again(patient, tmp_path):
     assert not alive(pid)
 
 
-def test_task_over_its_memory_dies_alone_and_is_started_again_by_its_policy(one, tmp_path):
+def enforced(cluster, zone=""):
+    agents = json.loads(ok(althing(cluster, "agents", "--json")))
+    (says,) = [its["agent"]["spec"]["enforces"] for its in agents if its["agent"]["spec"]["zone"] == zone]
+    return says
+
+
+@contextlib.contextmanager
+def lone_agent(cluster, tmp_path, zone, *args):
+    """A machine that is no node; it leaves in order."""
+    command = [BIN, "agent", "--join", cluster[0].console_address, "--zone", zone, "--data", str(tmp_path / f"agent-{zone}")]
+    command += ["--beat-ms", "500", "--misses", "12", *args]
+    with open(tmp_path / f"out-{zone}", "wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as agent:
+        try:
+            eventually(lambda: f'"zone": "{zone}"' in ok(althing(cluster, "agents", "--json")), 60)
+            yield agent
+        finally:
+            agent.terminate()
+            agent.wait(60)
+
+
+@pytest.mark.parametrize("zone", ["counted", "watched"])
+def test_task_over_its_memory_dies_alone_and_is_started_again_by_its_policy(one, tmp_path, zone):
+    with lone_agent(one, tmp_path, zone, *(["--no-cgroups"] if zone == "watched" else [])):
+        if zone == "counted" and "memory (cgroup" not in enforced(one, zone):
+            pytest.skip(f"MEMORY IS NOT LIMITED BY CONTROL GROUPS HERE: {enforced(one, zone)}")
+        over_memory(one, tmp_path, zone)
+
+
+def over_memory(one, tmp_path, zone):
     grow = "import time; x = bytearray({} << 20); time.sleep(1000)"
     text = f"""
         name = "memory"
         [[tasks]]
         name = "modest"
         command = ["sleep", "1000"]
+        constraints = ["zone = {zone}"]
         [[tasks]]
         name = "greedy"
         command = ["python3", "-c", "{grow.format(120)}"]
         memory_mib = 64
         restart = {{ attempts_max = 1, pause_ms = 50 }}
+        constraints = ["zone = {zone}"]
         [[tasks]]
         name = "huge"
         command = ["python3", "-c", "{grow.format(900)}"]
         memory_mib = 64
         restart = {{ policy = "never" }}
+        constraints = ["zone = {zone}"]
     """
     ok(run(one, tmp_path, text))
 
@@ -187,13 +222,59 @@ def test_task_over_its_memory_dies_alone_and_is_started_again_by_its_policy(one,
     assert tasks["greedy"]["wanted"]["end"] == "over-memory"
     assert tasks["greedy"]["wanted"]["restarts"] == 1
     assert [a["instance"]["phase"] for a in tasks["greedy"]["attempts"]] == [{"ended": "over-memory"}] * 2
-    # It could not even have it.
-    assert tasks["huge"]["wanted"]["end"] == {"failed": {"code": 1}}
-    assert "MemoryError" in ok(althing(one, "job", "logs", "memory", "huge"))
+    if zone == "watched":
+        # It could not even have it.
+        assert tasks["huge"]["wanted"]["end"] == {"failed": {"code": 1}}
+        assert "MemoryError" in ok(althing(one, "job", "logs", "memory", "huge"))
+    else:
+        assert tasks["huge"]["wanted"]["end"] == "over-memory"
     (modest,) = tasks["modest"]["attempts"]
     assert modest["instance"]["phase"] == "runs", "it dies alone"
     assert "failed: over its memory" in ok(althing(one, "job", "status", "memory"))
     ok(althing(one, "job", "stop", "memory", "--wait"))
+
+
+def groups_of(pid):
+    """The control groups of a process that a task has of its own: directory by controller (`""`: version 2)."""
+    paths = [line.split(":", 2)[1:] for line in open(f"/proc/{pid}/cgroup").read().split()]
+    mounts = [line.split()[1:4] for line in open("/proc/self/mounts")]
+    found = {}
+    for names, path in paths:
+        for point, kind, options in mounts:
+            is_it = kind == "cgroup" and names in options if names else kind == "cgroup2"
+            if is_it and Path(path).name.startswith("althing-") and not path.endswith("-node"):
+                found |= {name: Path(point + path) for name in names.split(",")}
+    return found
+
+
+def test_task_is_in_control_groups_and_what_left_its_process_group_dies_with_it(one, tmp_path):
+    if "cgroup" not in enforced(one).split("; not:")[0]:
+        pytest.skip(f"NO CONTROL GROUPS CAN BE MADE HERE: {enforced(one)}")
+    script = f"setsid sh -c 'echo $$ >> {tmp_path}/pids; while :; do sleep 1; done' & while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; exit 3"
+    text = f"""
+        name = "escape"
+        [[tasks]]
+        command = ["sh", "-c", {json.dumps(script)}]
+        cpu_milli = 500
+        restart = {{ pause_ms = 50, attempts_max = 1 }}
+    """
+    ok(run(one, tmp_path, text))
+    (first,) = eventually(lambda: pids(tmp_path / "pids"), 60)
+    ((_, instance, _),) = all_run(one, "escape", 1)
+    groups = groups_of(first)
+    assert groups and all(group.name.endswith(f"-{instance}") for group in groups.values()), groups
+    limits = {"memory": ("memory.limit_in_bytes", 64 << 20), "cpu": ("cpu.shares", 512), "pids": ("pids.max", 4096)}
+    for name, (file, value) in limits.items():
+        assert name not in groups or int((groups[name] / file).read_text()) == value
+    # Who supervises it is killed: the agent sees to what is left.
+    supervisor = (one[0].data / "agent" / "tasks" / str(instance) / "pid").read_text().split()[0]
+    os.kill(int(supervisor), signal.SIGKILL)
+    first, second = eventually(lambda: len(pids(tmp_path / "pids")) == 2 and pids(tmp_path / "pids"), 60)
+    eventually(lambda: not alive(first), 60)
+    (tmp_path / "go").touch()
+    eventually(lambda: job(one, "escape")["summary"]["state"] == "failed", 60)
+    assert not alive(second)
+    assert not any(group.exists() for group in groups.values())
 
 
 def test_stop_ends_the_whole_group_also_what_does_not_listen(one, tmp_path):

@@ -50,6 +50,9 @@ pub struct Options {
     /// So many beats missed, and it is lost
     #[arg(long, default_value_t = 3)]
     misses: u32,
+    /// Do not limit tasks by control groups, also where the machine allows it
+    #[arg(long)]
+    no_cgroups: bool,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -95,6 +98,7 @@ pub fn run(options: &Options) -> Outcome {
         beat_ms: plan.beat_ms,
         misses: plan.misses,
         log_bytes_max: plan.log_bytes_max,
+        cgroups: !options.no_cgroups,
     };
     let agent = Agent::start_alone(config, listener).map_err(|error| {
         failed(format!(

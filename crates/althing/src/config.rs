@@ -69,6 +69,7 @@ const KEYS: &[&str] = &[
     "agent.beat_ms",
     "agent.misses",
     "agent.log_bytes_max",
+    "agent.cgroups",
 ];
 
 /// Where the gateway listens unless told otherwise.
@@ -220,6 +221,7 @@ struct Agent {
     beat_ms: Option<u32>,
     misses: Option<u32>,
     log_bytes_max: Option<u64>,
+    cgroups: Option<bool>,
 }
 
 impl Agent {
@@ -247,6 +249,7 @@ impl Agent {
             beat_ms: self.beat_ms.unwrap_or(defaults.beat_ms),
             misses: self.misses.unwrap_or(defaults.misses),
             log_bytes_max: self.log_bytes_max.unwrap_or(defaults.log_bytes_max),
+            cgroups: self.cgroups.unwrap_or(defaults.cgroups),
         };
         plan.check()?;
         match (self.run == Some(true), has_console) {

@@ -4,7 +4,10 @@ use crate::http::{Answer, Consoles, Content, send};
 use crate::{Failure, Outcome, failed, table};
 use clap::{Args, Subcommand};
 use scheduling::machine::Phase;
-use scheduling::query::{AgentView, Attempt, JobState, JobSummary, JobView, TaskView};
+use scheduling::model::PlacedBy;
+use scheduling::query::{
+    AgentView, Attempt, FrameworkSummary, JobState, JobSummary, JobView, TaskView,
+};
 use scheduling::resources::Kind;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -71,6 +74,12 @@ enum What {
     },
     /// List jobs
     List {
+        /// Print everything as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List frameworks: programs that are offered room and bring the tasks for it
+    Frameworks {
         /// Print everything as JSON
         #[arg(long)]
         json: bool,
@@ -176,6 +185,10 @@ pub fn run(options: &Options) -> Outcome {
         What::List { json } => {
             let (_, jobs): (u64, Vec<JobSummary>) = cell.get("/v1/jobs")?;
             list(&jobs, *json)
+        }
+        What::Frameworks { json } => {
+            let (_, all): (u64, Vec<FrameworkSummary>) = cell.get("/v1/frameworks")?;
+            frameworks(&all, *json)
         }
         What::Status { name, json } => {
             let (_, job): (u64, JobView) = cell.get(&format!("/v1/jobs/{name}"))?;
@@ -407,6 +420,7 @@ fn list(jobs: &[JobSummary], as_json: bool) -> Outcome {
                 job.succeeded.to_string(),
                 job.failed.to_string(),
                 job.restarts.to_string(),
+                job.placed_by.clone(),
                 base::time::utc(job.created_ms),
             ]
         })
@@ -420,7 +434,43 @@ fn list(jobs: &[JobSummary], as_json: bool) -> Outcome {
         "SUCCEEDED",
         "FAILED",
         "RESTARTS",
+        "PLACED BY",
         "SINCE",
+    ];
+    print!("{}", table::render(&heads, &rows));
+    Ok(())
+}
+
+fn frameworks(all: &[FrameworkSummary], as_json: bool) -> Outcome {
+    if as_json {
+        println!("{:#}", json!(all));
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = (all.iter())
+        .map(|its| {
+            vec![
+                its.name.clone(),
+                its.weight.to_string(),
+                format!(
+                    "{:.1} % of {}",
+                    its.share_per_mille as f64 / 10.0,
+                    its.dominant
+                ),
+                its.running.to_string(),
+                its.used.to_string(),
+                its.offers.to_string(),
+                format!("{} ms", its.lease_ms),
+            ]
+        })
+        .collect();
+    let heads = [
+        "FRAMEWORK",
+        "WEIGHT",
+        "DOMINANT SHARE",
+        "TASKS",
+        "HOLDS",
+        "OFFERS",
+        "LEASE",
     ];
     print!("{}", table::render(&heads, &rows));
     Ok(())
@@ -437,7 +487,10 @@ fn status(job: &JobView, as_json: bool) -> Outcome {
         summary.name,
         summary.state.word(),
         summary.priority,
-        job.spec.rule,
+        match &job.spec.placed_by {
+            PlacedBy::Cell => job.spec.rule.to_string(),
+            other => other.to_string(),
+        },
         summary.running,
         summary.wanted
     );
@@ -487,6 +540,13 @@ fn why(job: &JobView, task: &TaskView, agents: &[AgentView]) {
         return;
     };
     let why = &attempt.instance.why;
+    if job.spec.placed_by != PlacedBy::Cell {
+        let (agent, by) = (dash(&attempt.agent), &job.spec.placed_by);
+        return println!(
+            "{} {}: instance {} on {agent}: chosen by the {by}",
+            task.task, task.index, attempt.id
+        );
+    }
     println!(
         "{} {}: instance {} on {}: {} agents were looked at, {} could run it, the best by {}:",
         task.task,

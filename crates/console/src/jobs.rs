@@ -6,7 +6,7 @@ use crate::text::count;
 use maud::{Markup, html};
 use node::admin::JobsStatus;
 use scheduling::machine::Phase;
-use scheduling::query::{AgentView, Attempt, JobState, JobSummary};
+use scheduling::query::{AgentView, Attempt, FrameworkSummary, JobState, JobSummary};
 use scheduling::resources::Kind;
 use std::collections::BTreeMap;
 
@@ -31,6 +31,8 @@ fn found(jobs: &JobsStatus) -> Markup {
         .collect();
     let rows: Vec<Vec<Markup>> = jobs.newest.iter().map(job).collect();
     let agents: Vec<Vec<Markup>> = jobs.agents.iter().map(agent).collect();
+    let frameworks: Vec<Vec<Markup>> = jobs.frameworks.iter().map(framework).collect();
+    let done = &jobs.tally;
     let attempts: Vec<Vec<Markup>> = (jobs.attempts.iter())
         .map(|(job, task, attempt)| attempted(job, task, attempt, &names))
         .collect();
@@ -42,11 +44,30 @@ fn found(jobs: &JobsStatus) -> Markup {
         (table(
             &[
                 ("Job", false), ("State", false), ("Priority", true), ("Run", true), ("Wait", true),
-                ("Succeeded", true), ("Failed", true), ("Restarts", true),
+                ("Succeeded", true), ("Failed", true), ("Restarts", true), ("Placed by", false),
             ],
             &rows,
             "No job.",
         ))
+        p.dim {
+            "Done as this node has seen it since it was started: " (count(done.placements)) " placements, "
+            (count(done.evictions)) " evictions, " (count(done.restarts)) " restarts, "
+            (count(done.losses)) " tasks lost with " (count(done.agents_lost)) " agents; "
+            (count(done.commits)) " commits of schedulers outside with " (count(done.conflicts)) " conflicts; "
+            (count(done.offers_made)) " offers, of which " (count(done.offers_accepted)) " accepted, "
+            (count(done.offers_declined)) " declined, " (count(done.offers_withdrawn)) " withdrawn"
+        }
+        @if !jobs.frameworks.is_empty() {
+            h2 { "Frameworks" }
+            (table(
+                &[
+                    ("Framework", false), ("Weight", true), ("Dominant share", false), ("Tasks", true),
+                    ("Holds", false), ("Offers", true),
+                ],
+                &frameworks,
+                "None.",
+            ))
+        }
         h2 { "Agents" }
         (table(
             &[
@@ -79,6 +100,24 @@ fn job(job: &JobSummary) -> Vec<Markup> {
         plain(job.succeeded.to_string()),
         html! { span.bad[job.failed > 0] { (job.failed) } },
         plain(job.restarts.to_string()),
+        plain(&job.placed_by),
+    ]
+}
+
+fn framework(its: &FrameworkSummary) -> Vec<Markup> {
+    let share = its.share_per_mille;
+    vec![
+        code(&its.name),
+        plain(its.weight.to_string()),
+        plain(format!(
+            "{}.{} % of {}",
+            share / 10,
+            share % 10,
+            its.dominant
+        )),
+        plain(its.running.to_string()),
+        plain(its.used.to_string()),
+        plain(its.offers.to_string()),
     ]
 }
 

@@ -72,6 +72,8 @@ pub struct AgentPlan {
     pub misses: u32,
     /// Bytes of a task's log that are kept, about.
     pub log_bytes_max: u64,
+    /// Whether control groups limit tasks, where the machine allows it.
+    pub cgroups: bool,
 }
 
 impl Default for AgentPlan {
@@ -85,6 +87,7 @@ impl Default for AgentPlan {
             beat_ms: 1_000,
             misses: 3,
             log_bytes_max: 1 << 20,
+            cgroups: true,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Prometheus' text format, from the cores' statuses.
 
 pub mod calls;
+mod jobs;
 
 use crate::dns::Counts;
 use crate::series::total;
@@ -191,6 +192,7 @@ pub fn render(
     trees(&mut out, statuses);
     files(&mut out, statuses);
     globals(&mut out, statuses);
+    jobs::render(&mut out, statuses);
     caches(&mut out, statuses);
     topics(&mut out, statuses);
     if let Some(gateway) = gateway {

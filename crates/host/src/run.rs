@@ -296,6 +296,7 @@ pub fn start(config: HostConfig) -> Result<Running, HostError> {
                 beat_ms: plan.beat_ms,
                 misses: plan.misses,
                 log_bytes_max: plan.log_bytes_max,
+                cgroups: plan.cgroups,
             };
             Agent::start(config, seeds.seed()?).map_err(machine)
         })

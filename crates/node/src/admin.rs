@@ -2,7 +2,8 @@
 
 mod topics;
 
-use scheduling::query::{AgentView, Attempt, JobSummary};
+use scheduling::machine::Tally;
+use scheduling::query::{AgentView, Attempt, FrameworkSummary, JobSummary};
 use serde::{Deserialize, Serialize};
 pub use topics::{
     GroupRow, MemberRow, PartitionRow, PositionRow, TopicRow, TopicsPage, TopicsStatus,
@@ -509,6 +510,12 @@ pub struct JobsStatus {
     pub agents: Vec<AgentView>,
     /// The newest attempts, each with its job and task.
     pub attempts: Vec<(String, String, Attempt)>,
+    /// Frameworks, by name.
+    pub frameworks: Vec<FrameworkSummary>,
+    /// What this node's replica has seen done since it was made.
+    pub tally: Tally,
+    /// Tasks by state: placed, running, stopping.
+    pub by_state: [u64; 3],
 }
 
 /// The cache on this core.

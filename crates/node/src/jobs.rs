@@ -30,6 +30,9 @@ pub(crate) struct JobsDuty {
     armed: BTreeMap<u64, u64>,
     /// Agents whose loss was proposed, with the generation: beats of these come too late.
     doomed: BTreeMap<u64, u64>,
+    /// Frameworks by their jobs' numbers, with how often each was heard: a renewal stands in the log.
+    heard: Leases<u64, u64>,
+    armed_frameworks: BTreeMap<u64, u64>,
     /// The revision that leases and plans were made for.
     leased: Option<u64>,
     planned: Option<u64>,
@@ -42,6 +45,7 @@ impl JobsDuty {
     /// The core was not run for so long, in microseconds.
     pub(crate) fn stalled(&mut self, by_us: u64) {
         self.leases.stalled(by_us);
+        self.heard.stalled(by_us);
     }
 
     /// Gives a lease to each agent that is up and has none for its generation.
@@ -69,9 +73,42 @@ impl JobsDuty {
         }
     }
 
+    /// Gives a whole lease to each framework that was heard since it got its last.
+    fn lease_frameworks(&mut self, now: Now, cell: &Scheduling) {
+        let there: BTreeMap<u64, (u64, u32)> = (cell.frameworks())
+            .map(|its| (its.number, (its.renewals, its.lease_ms)))
+            .collect();
+        let gone = |number: &u64| !there.contains_key(number);
+        let gone: Vec<u64> = self.armed_frameworks.keys().copied().filter(gone).collect();
+        for number in gone {
+            self.armed_frameworks.remove(&number);
+            self.heard.ended(number);
+        }
+        for (number, (renewals, lease_ms)) in there {
+            if self.armed_frameworks.insert(number, renewals) != Some(renewals) {
+                self.heard.opened(now.mono_us, number, renewals, lease_ms);
+            }
+        }
+    }
+
+    /// Frameworks that were silent for too long.
+    fn silent(&mut self, now: Now, cell: &Scheduling) -> Vec<Command> {
+        let silent = self.heard.poll_expired(now.mono_us, LOST_MAX);
+        let quit = silent.into_iter().filter_map(|(number, renewals)| {
+            let its = cell.frameworks().find(|its| its.number == number)?;
+            Some(Command::Quit {
+                name: its.name.to_owned(),
+                generation: its.generation,
+                renewals: Some(renewals),
+            })
+        });
+        quit.collect()
+    }
+
     /// What is to be proposed now.
     fn next(&mut self, now: Now, time_ms: i64, cell: &Scheduling) -> Vec<Command> {
         self.lease(now, cell);
+        self.lease_frameworks(now, cell);
         let lost = self.leases.poll_expired(now.mono_us, LOST_MAX);
         self.doomed.extend(lost.iter().copied());
         let mut commands: Vec<Command> = (lost.into_iter())
@@ -81,6 +118,7 @@ impl JobsDuty {
                 forget: false,
             })
             .collect();
+        commands.extend(self.silent(now, cell));
         let is_news = self.planned != Some(cell.revision());
         if now.mono_us >= self.plan_us && (is_news || now.mono_us >= self.again_us) {
             self.planned = Some(cell.revision());
@@ -91,6 +129,7 @@ impl JobsDuty {
             });
             self.again_us = now.mono_us + pause_us;
             commands.extend(cell.plan(time_ms));
+            commands.extend(cell.wants_offers(time_ms).then_some(Command::Offer));
             commands.extend(cell.forgettable(time_ms));
         }
         commands

@@ -1,6 +1,7 @@
 //! What may be asked of the cell, and the byte form.
 
-use crate::model::{AgentId, AgentSpec, End, InstanceId, JobSpec};
+use crate::cell::{Check, Commit};
+use crate::model::{AgentId, AgentSpec, End, Framework, InstanceId, JobSpec, PlacedBy, Task};
 use base::{DecodeError, Origin, Reader, Writer};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,71 @@ pub enum Command {
         /// In order.
         placements: Vec<Placement>,
     },
+    /// A scheduler outside commits what it decided.
+    Commit {
+        /// Its name.
+        scheduler: String,
+        /// What it decided; of these the more important first, else in order.
+        claims: Vec<Claim>,
+        /// What becomes of the others when one cannot be carried out.
+        commit: Commit,
+        /// When one cannot be carried out.
+        check: Check,
+    },
+    /// A framework is there, or there again.
+    Join {
+        /// Its name, and its job's.
+        name: String,
+        /// Of its tasks.
+        priority: u32,
+        /// It; the generation is given, not taken.
+        framework: Framework,
+    },
+    /// A framework lives.
+    Renew {
+        /// Its name.
+        name: String,
+        /// In which generation.
+        generation: u64,
+        /// Whether it has anything to run.
+        wants: bool,
+    },
+    /// A framework leaves, or was not heard in time, as the leader saw it.
+    Quit {
+        /// Its name.
+        name: String,
+        /// In which generation.
+        generation: u64,
+        /// The renewals that were heard: after another it has not been silent. `None`: it leaves.
+        renewals: Option<u64>,
+    },
+    /// Offers are made that are due, and withdrawn that are over.
+    Offer,
+    /// A framework answers an offer.
+    Answer {
+        /// Its name.
+        name: String,
+        /// In which generation.
+        generation: u64,
+        /// Which offer.
+        offer: u64,
+        /// What it runs there; none: it does not want it.
+        tasks: Vec<Task>,
+        /// Then it is offered nothing of this agent for so long, milliseconds.
+        filter_ms: u64,
+    },
+}
+
+/// What a scheduler outside decided: a task and its agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// Which task.
+    pub slot: Slot,
+    /// Where.
+    pub agent: AgentId,
+    /// The agent's version that was looked at.
+    #[serde(rename = "version")]
+    pub seen: u64,
 }
 
 /// What an agent has seen of an instance.
@@ -210,7 +276,10 @@ impl Unit {
         self.origin.encode_into(w);
         match &self.command {
             Command::Run { job } => {
-                w.u8(1);
+                match &job.placed_by {
+                    PlacedBy::Cell => drop(w.u8(1)),
+                    other => other.encode_into(w.u8(9)),
+                }
                 job.encode_into(w);
             }
             Command::Stop { name } => {
@@ -256,6 +325,61 @@ impl Unit {
                     put_instances(w, placement.evict.iter().copied());
                     placement.why.encode_into(w);
                 }
+            }
+            Command::Commit {
+                scheduler,
+                claims,
+                commit,
+                check,
+            } => {
+                w.u8(10).str(scheduler);
+                w.bool(*commit == Commit::AllOrNothing);
+                w.bool(*check == Check::Version);
+                w.u32(claims.len() as u32);
+                for claim in claims {
+                    claim.slot.encode_into(w);
+                    w.u64(claim.agent.0).u64(claim.seen);
+                }
+            }
+            Command::Join {
+                name,
+                priority,
+                framework,
+            } => {
+                w.u8(11).str(name).u32(*priority);
+                w.u32(framework.weight).u32(framework.lease_ms);
+            }
+            Command::Renew {
+                name,
+                generation,
+                wants,
+            } => {
+                w.u8(12).str(name).u64(*generation).bool(*wants);
+            }
+            Command::Quit {
+                name,
+                generation,
+                renewals,
+            } => {
+                w.u8(13).str(name).u64(*generation);
+                w.bool(renewals.is_some()).u64(renewals.unwrap_or(0));
+            }
+            Command::Offer => {
+                w.u8(14);
+            }
+            Command::Answer {
+                name,
+                generation,
+                offer,
+                tasks,
+                filter_ms,
+            } => {
+                w.u8(15).str(name).u64(*generation).u64(*offer);
+                w.u32(tasks.len() as u32);
+                for task in tasks {
+                    task.encode_into(w);
+                }
+                w.u64(*filter_ms);
             }
         }
     }
@@ -315,6 +439,64 @@ impl Unit {
                     })
                     .collect::<Result<_, DecodeError>>()?,
             },
+            9 => {
+                let placed_by = PlacedBy::decode_from(&mut r)?;
+                let job = JobSpec::decode_from(&mut r)?;
+                let job = JobSpec { placed_by, ..job };
+                Command::Run { job }
+            }
+            10 => Command::Commit {
+                scheduler: r.str()?.to_owned(),
+                commit: match r.bool()? {
+                    true => Commit::AllOrNothing,
+                    false => Commit::Incremental,
+                },
+                check: match r.bool()? {
+                    true => Check::Version,
+                    false => Check::Fit,
+                },
+                claims: (0..r.count(30)?)
+                    .map(|_| {
+                        Ok(Claim {
+                            slot: Slot::decode_from(&mut r)?,
+                            agent: AgentId(r.u64()?),
+                            seen: r.u64()?,
+                        })
+                    })
+                    .collect::<Result<_, DecodeError>>()?,
+            },
+            11 => Command::Join {
+                name: r.str()?.to_owned(),
+                priority: r.u32()?,
+                framework: Framework {
+                    weight: r.u32()?,
+                    lease_ms: r.u32()?,
+                    generation: 0,
+                },
+            },
+            12 => Command::Renew {
+                name: r.str()?.to_owned(),
+                generation: r.u64()?,
+                wants: r.bool()?,
+            },
+            13 => Command::Quit {
+                name: r.str()?.to_owned(),
+                generation: r.u64()?,
+                renewals: {
+                    let (is_some, renewals) = (r.bool()?, r.u64()?);
+                    is_some.then_some(renewals)
+                },
+            },
+            14 => Command::Offer,
+            15 => Command::Answer {
+                name: r.str()?.to_owned(),
+                generation: r.u64()?,
+                offer: r.u64()?,
+                tasks: (0..r.count(60)?)
+                    .map(|_| Task::decode_from(&mut r))
+                    .collect::<Result<_, DecodeError>>()?,
+                filter_ms: r.u64()?,
+            },
             _ => return Err(DecodeError::Invalid("scheduling command")),
         };
         r.finish()?;
@@ -325,6 +507,10 @@ impl Unit {
 impl Command {
     /// True for one that needs room.
     pub fn adds(&self) -> bool {
-        matches!(self, Self::Run { .. })
+        match self {
+            Self::Run { .. } | Self::Join { .. } => true,
+            Self::Answer { tasks, .. } => !tasks.is_empty(),
+            _ => false,
+        }
     }
 }

@@ -10,7 +10,7 @@
 //! * [`cell`]: shared state; schedulers decide on copies and commit.
 //! * [`simulate`]: one, two levels and shared state on the same trace.
 //! * [`model`], [`command`], [`reply`]: jobs, agents and instances of tasks; what may be asked for.
-//! * [`machine`]: the replicated state. [`plan`]: what its leader proposes next. [`query`]: what may be read.
+//! * [`machine`]: the replicated state, with schedulers and frameworks outside ([`cell`], [`offers`] on real agents). [`plan`]: what its leader proposes next. [`query`]: what may be read.
 
 pub mod cell;
 pub mod command;

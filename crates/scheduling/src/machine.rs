@@ -10,10 +10,15 @@
 //! is promised their room at once, and given to the agent once they have ended; until then their room counts as theirs,
 //! and only what it wants beyond that as its own. So neither promises nor what runs ever exceed what an agent has.
 
+mod commits;
+mod frameworks;
 mod tables;
 
+pub use frameworks::{ENDED_MAX, FILTER_MS_MAX, FRAMEWORKS_MAX, OFFER_MS, OFFERS_MAX};
+
 use crate::command::{Command, Placement, Seen, Slot, Unit, Why};
-use crate::model::{AgentId, AgentSpec, End, InstanceId, JobSpec, Policy, Task};
+use crate::model::{AgentId, AgentSpec, End, InstanceId, JobSpec, PlacedBy, Policy, Task};
+use crate::offers::Offers;
 use crate::placement::{self, NodeView, Running, objection};
 use crate::reply::{Output, Refusal, Reply};
 use base::planted::{Bug, planted};
@@ -32,6 +37,8 @@ pub const JOBS_MAX: usize = 10_000;
 pub const SLOTS_MAX: usize = 200_000;
 /// Instances that have ended and are remembered, of each that is wanted.
 pub const PAST_MAX: usize = 3;
+/// Claims of a commit.
+pub const CLAIMS_MAX: usize = 1_000;
 
 /// An agent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -127,6 +134,33 @@ impl Instance {
     }
 }
 
+/// What a replica has seen done since it was made, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Tasks that got an agent.
+    pub placements: u64,
+    /// Tasks that were told to go for more important ones.
+    pub evictions: u64,
+    /// Tasks that were started again by their policies.
+    pub restarts: u64,
+    /// Attempts that were lost with their agents.
+    pub losses: u64,
+    /// Agents that were lost.
+    pub agents_lost: u64,
+    /// Commits of schedulers outside.
+    pub commits: u64,
+    /// Claims of these that were not carried out.
+    pub conflicts: u64,
+    /// Offers to frameworks.
+    pub offers_made: u64,
+    /// Of these, such that were accepted.
+    pub offers_accepted: u64,
+    /// Of these, such that were declined.
+    pub offers_declined: u64,
+    /// Of these, such that were not answered in time, or whose room was gone before.
+    pub offers_withdrawn: u64,
+}
+
 /// The cell.
 #[derive(Clone, Debug, Default)]
 pub struct Scheduling {
@@ -139,11 +173,17 @@ pub struct Scheduling {
     pub(crate) last_job: u64,
     pub(crate) last_instance: u64,
     pub(crate) time_ms: i64,
+    /// Frameworks, and what each is offered.
+    pub(crate) offers: Offers,
+    /// How often each framework was heard, by its job's number.
+    pub(crate) renewals: BTreeMap<u64, u64>,
 
     // --- what follows from the above ---
     pub(crate) names: BTreeMap<String, u64>,
     /// Slots that want an agent, the most important first.
     pub(crate) pending: BTreeSet<(Reverse<u32>, Slot)>,
+    /// The same of jobs that others place, by the scheduler's name.
+    pub(crate) awaiting: BTreeMap<String, BTreeSet<(Reverse<u32>, Slot)>>,
     /// What is promised of each agent.
     pub(crate) views: BTreeMap<AgentId, NodeView>,
     pub(crate) live_on: BTreeMap<AgentId, BTreeSet<InstanceId>>,
@@ -155,6 +195,9 @@ pub struct Scheduling {
     // --- empty between units ---
     pub(crate) changed_jobs: BTreeSet<u64>,
     pub(crate) changed_agents: BTreeSet<AgentId>,
+
+    /// What was done since this replica was made; no part of the state.
+    pub(crate) tally: Tally,
 
     pub(crate) cut: Image,
     pub(crate) restoring: Vec<u8>,
@@ -207,6 +250,35 @@ impl Scheduling {
                 }
                 Ok(Reply::Done)
             }
+            Command::Commit {
+                scheduler,
+                claims,
+                commit,
+                check,
+            } => self.commit(&scheduler, &claims, commit, check),
+            Command::Join {
+                name,
+                priority,
+                framework,
+            } => self.join(name, priority, framework, out),
+            Command::Renew {
+                name,
+                generation,
+                wants,
+            } => self.renew(&name, generation, wants),
+            Command::Quit {
+                name,
+                generation,
+                renewals,
+            } => self.quit(&name, generation, renewals),
+            Command::Offer => self.offer(),
+            Command::Answer {
+                name,
+                generation,
+                offer,
+                tasks,
+                filter_ms,
+            } => self.answer(&name, generation, offer, tasks, filter_ms),
         };
         self.tell(out);
         let origin = unit.origin;
@@ -253,6 +325,8 @@ impl Scheduling {
         };
         job.is_stopped = true;
         self.put_job(number, job);
+        self.renewals.remove(&number);
+        self.offers.leave(number);
         self.changed_jobs.insert(number);
         for slot in self.slots_of(number) {
             if let Some(wanted) = self.take_slot(slot) {
@@ -336,6 +410,7 @@ impl Scheduling {
             agent.is_up = false;
             agent.since_ms = self.time_ms;
             self.put_agent(agent);
+            self.tally.agents_lost += 1;
         }
         for instance in self.live_of(id) {
             self.end(instance, End::Lost);
@@ -344,6 +419,7 @@ impl Scheduling {
         if forget {
             self.take_agent(id);
             self.changed_agents.remove(&id);
+            self.rescind(id);
             self.revision += 1;
             out.push(Output::Agent { id });
         }
@@ -377,7 +453,7 @@ impl Scheduling {
     }
 
     /// `None` when it cannot be any more.
-    fn place(&mut self, placement: Placement) -> Option<()> {
+    fn place(&mut self, placement: Placement) -> Option<InstanceId> {
         let (slot, agent) = (placement.slot, placement.agent);
         let job = self.jobs.get(&slot.job)?;
         let is_wanted = |wanted: &&Wanted| wanted.current.is_none() && wanted.end.is_none();
@@ -396,6 +472,8 @@ impl Scheduling {
         }
         self.last_instance += 1;
         let id = InstanceId(self.last_instance);
+        self.tally.placements += 1;
+        self.tally.evictions += placement.evict.len() as u64;
         for &victim in &placement.evict {
             self.waiters.insert(victim, id);
             self.tell_to_end(victim);
@@ -418,7 +496,7 @@ impl Scheduling {
         self.put_slot(slot, wanted);
         self.changed_jobs.insert(slot.job);
         self.changed_agents.insert(agent);
-        Some(())
+        Some(id)
     }
 
     // --- parts ---
@@ -523,13 +601,28 @@ impl Scheduling {
         if let Some(job) = self.jobs.get(&slot.job).filter(|job| !job.is_stopped)
             && let Some(task) = job.task(slot)
         {
-            wanted.ended(task, end, self.time_ms, ran_ms);
+            if end == End::Lost {
+                self.tally.losses += 1;
+            }
+            if job.spec.placed_by.framework().is_some() {
+                // What comes next is the framework's business.
+                wanted.end = Some(end);
+            } else {
+                let before = wanted.restarts;
+                wanted.ended(task, end, self.time_ms, ran_ms);
+                self.tally.restarts += u64::from(wanted.restarts - before);
+            }
         }
         self.put_slot(slot, wanted);
     }
 
     /// Says what has changed.
     fn tell(&mut self, out: &mut Vec<Output>) {
+        if !self.renewals.is_empty() {
+            for id in self.changed_agents.clone() {
+                self.rescind(id);
+            }
+        }
         let jobs = std::mem::take(&mut self.changed_jobs);
         let agents = std::mem::take(&mut self.changed_agents);
         if jobs.is_empty() && agents.is_empty() {
@@ -584,19 +677,31 @@ impl Wanted {
 
 impl Job {
     pub(crate) fn new(spec: JobSpec, created_ms: i64) -> Self {
-        let mut w = Writer::new();
-        spec.encode_into(&mut w);
-        Self {
-            spec_hash: XxHash64::oneshot(5, w.as_slice()),
-            spec_bytes: w.len() as u64,
-            spec,
+        let mut job = Self {
+            spec_hash: 0,
+            spec_bytes: 0,
+            spec: spec.clone(),
             is_stopped: false,
             created_ms,
             index: 0,
             open: 0,
             failed: 0,
             live: 0,
+        };
+        job.set_spec(spec);
+        job
+    }
+
+    /// Something else is wanted.
+    pub(crate) fn set_spec(&mut self, spec: JobSpec) {
+        let mut w = Writer::new();
+        spec.encode_into(&mut w);
+        if spec.placed_by != PlacedBy::Cell {
+            spec.placed_by.encode_into(&mut w);
         }
+        self.spec_hash = XxHash64::oneshot(5, w.as_slice());
+        self.spec_bytes = w.len() as u64;
+        self.spec = spec;
     }
 
     /// The task of one of its slots.
@@ -606,7 +711,8 @@ impl Job {
 
     /// True when nothing of it runs, or ever will.
     pub fn has_ended(&self) -> bool {
-        self.live == 0 && (self.is_stopped || self.open == 0)
+        let is_done = self.open == 0 && self.spec.placed_by.framework().is_none();
+        self.live == 0 && (self.is_stopped || is_done)
     }
 
     /// `by` is 1, or −1 in 32 bits.
@@ -648,7 +754,9 @@ impl State for Scheduling {
         w.u64(self.revision).u64(self.last_job);
         w.u64(self.last_instance).i64(self.time_ms);
         let counters = XxHash64::oneshot(6, w.as_slice());
-        self.digest.wrapping_add(counters)
+        self.digest
+            .wrapping_add(counters)
+            .wrapping_add(self.offers_digest())
     }
 
     /// What a cell remembers is bounded, and small against its tasks: the image is taken at once.

@@ -22,6 +22,10 @@ pub const JOB_BYTES_MAX: usize = 64 << 10;
 pub const ATTRIBUTES_MAX: usize = 64;
 /// The highest priority; the lowest is 0.
 pub const PRIORITY_MAX: u32 = 1_000;
+/// The greatest weight of a framework.
+pub const WEIGHT_MAX: u32 = 1_000;
+/// The shortest lease of a framework, milliseconds: each renewal goes through the log.
+pub const FRAMEWORK_LEASE_MS_MIN: u32 = 1_000;
 /// The longest time in a job's description, milliseconds: a day.
 pub const TIME_MS_MAX: u32 = 86_400_000;
 
@@ -171,6 +175,75 @@ pub struct Task {
     pub packages: BTreeSet<String>,
 }
 
+/// Who chooses agents for a job's tasks.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacedBy {
+    /// The cell's own scheduler.
+    #[default]
+    Cell,
+    /// A scheduler of this name outside, which reads the cell and commits what it decided.
+    Scheduler(String),
+    /// A framework of the job's name, which brings the tasks itself for what it is offered.
+    Framework(Framework),
+}
+
+/// What a framework says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Framework {
+    /// Of twice the weight, twice the share is fair; from 1 to [`WEIGHT_MAX`].
+    pub weight: u32,
+    /// Not heard for this long it is gone, and its tasks with it, milliseconds.
+    pub lease_ms: u32,
+    /// Raised each time it registers.
+    pub generation: u64,
+}
+
+impl PlacedBy {
+    /// The framework, if it is one.
+    pub fn framework(&self) -> Option<&Framework> {
+        match self {
+            Self::Framework(framework) => Some(framework),
+            Self::Cell | Self::Scheduler(_) => None,
+        }
+    }
+
+    pub(crate) fn encode_into(&self, w: &mut Writer) {
+        match self {
+            Self::Cell => w.u8(1),
+            Self::Scheduler(name) => w.u8(2).str(name),
+            Self::Framework(framework) => w
+                .u8(3)
+                .u32(framework.weight)
+                .u32(framework.lease_ms)
+                .u64(framework.generation),
+        };
+    }
+
+    pub(crate) fn decode_from(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match r.u8()? {
+            1 => Self::Cell,
+            2 => Self::Scheduler(r.str()?.to_owned()),
+            3 => Self::Framework(Framework {
+                weight: r.u32()?,
+                lease_ms: r.u32()?,
+                generation: r.u64()?,
+            }),
+            _ => return Err(DecodeError::Invalid("who places a job")),
+        })
+    }
+}
+
+impl fmt::Display for PlacedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cell => f.write_str("cell"),
+            Self::Scheduler(name) => write!(f, "scheduler {name}"),
+            Self::Framework(_) => f.write_str("framework"),
+        }
+    }
+}
+
 /// A job.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JobSpec {
@@ -182,6 +255,9 @@ pub struct JobSpec {
     pub rule: Rule,
     /// Its tasks.
     pub tasks: Vec<Task>,
+    /// Who chooses agents for them.
+    #[serde(default)]
+    pub placed_by: PlacedBy,
 }
 
 /// What an agent says of itself.
@@ -296,6 +372,15 @@ fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
     }
 }
 
+fn check_priority(priority: u32) -> Result<(), Refusal> {
+    match priority > PRIORITY_MAX {
+        true => Err(Refusal::Invalid(format!(
+            "priority = {priority} must be from 0 to {PRIORITY_MAX}"
+        ))),
+        false => Ok(()),
+    }
+}
+
 fn check_attributes(what: &str, attributes: &BTreeMap<String, String>) -> Result<(), Refusal> {
     if attributes.len() > ATTRIBUTES_MAX {
         return Err(Refusal::Invalid(format!(
@@ -312,15 +397,50 @@ fn check_attributes(what: &str, attributes: &BTreeMap<String, String>) -> Result
 }
 
 impl JobSpec {
+    /// The job of a framework, without tasks.
+    ///
+    /// # Errors
+    /// When a value does not keep its limits.
+    pub fn of_framework(
+        name: String,
+        priority: u32,
+        framework: Framework,
+    ) -> Result<Self, Refusal> {
+        check_name("the framework's name", &name)?;
+        check_priority(priority)?;
+        let Framework {
+            weight, lease_ms, ..
+        } = framework;
+        if !(1..=WEIGHT_MAX).contains(&weight) {
+            return Err(Refusal::Invalid(format!(
+                "weight = {weight} must be from 1 to {WEIGHT_MAX}"
+            )));
+        }
+        if !(FRAMEWORK_LEASE_MS_MIN..=TIME_MS_MAX).contains(&lease_ms) {
+            return Err(Refusal::Invalid(format!(
+                "lease_ms = {lease_ms} must be from {FRAMEWORK_LEASE_MS_MIN} to {TIME_MS_MAX}"
+            )));
+        }
+        let generation = 1;
+        Ok(Self {
+            name,
+            priority,
+            rule: Rule::default(),
+            tasks: Vec::new(),
+            placed_by: PlacedBy::Framework(Framework {
+                generation,
+                ..framework
+            }),
+        })
+    }
+
     /// Refuses what cannot be.
     pub fn check(&self) -> Result<(), Refusal> {
         check_name("the job's name", &self.name)?;
-        if self.priority > PRIORITY_MAX {
-            return Err(Refusal::Invalid(format!(
-                "priority = {} must be from 0 to {PRIORITY_MAX}",
-                self.priority
-            )));
+        if let PlacedBy::Scheduler(name) = &self.placed_by {
+            check_name("the scheduler's name", name)?;
         }
+        check_priority(self.priority)?;
         if self.tasks.is_empty() || self.tasks.len() > TASKS_MAX {
             return Err(Refusal::Invalid(format!(
                 "a job has 1 to {TASKS_MAX} kinds of tasks, not {}",
@@ -369,11 +489,22 @@ impl JobSpec {
             tasks: (0..r.count(40)?)
                 .map(|_| Task::decode_from(r))
                 .collect::<Result<_, DecodeError>>()?,
+            // It stands elsewhere: it came later than this form.
+            placed_by: PlacedBy::default(),
         })
     }
 }
 
 impl Task {
+    /// Whether it is the same, apart from how many there are.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let one = |task: &Self| Self {
+            count: 1,
+            ..task.clone()
+        };
+        one(self) == one(other)
+    }
+
     fn check(&self) -> Result<(), Refusal> {
         check_name("the task's name", &self.name)?;
         let name = &self.name;
@@ -413,7 +544,7 @@ impl Task {
         }
     }
 
-    fn encode_into(&self, w: &mut Writer) {
+    pub(crate) fn encode_into(&self, w: &mut Writer) {
         w.str(&self.name).u32(self.count);
         put_all(w, self.command.iter());
         put_map(w, &self.env);
@@ -427,7 +558,7 @@ impl Task {
         put_all(w, self.packages.iter());
     }
 
-    fn decode_from(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode_from(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.str()?.to_owned(),
             count: r.u32()?,

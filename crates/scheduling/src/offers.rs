@@ -5,33 +5,44 @@
 //! ([`Shares`]); what is offered counts as held. So there are no conflicts, and nobody sees the whole cluster.
 //! A framework accepts some of an offer or declines it, with a filter if it does not want that node for a while.
 //! An offer that is not answered in time is withdrawn: a slow framework locks nobody out.
+//!
+//! [`Offers`] is that account alone, for nodes that somebody else knows: the replicated cell has one
+//! ([`crate::machine`]). A [`Master`] adds nodes of its own, for the simulation.
 
 use crate::cell::Cell;
 use crate::fair::Shares;
 use crate::placement::{NodeView, Running};
-use crate::resources::Resources;
+use crate::resources::{Resources, Share};
+use base::{DecodeError, Reader, Writer};
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Offers resources, and carries out what frameworks accept.
-#[derive(Clone, Debug)]
-pub struct Master {
-    cell: Cell,
+/// Who is offered what, and who holds how much.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Offers {
     shares: Shares,
     frameworks: BTreeMap<u64, Framework>,
     offers: BTreeMap<u64, Offer>,
     offers_made: u64,
-    /// How long an offer stands.
-    offer_ms: u64,
-    /// Where in the cell the last round of offers ended.
+    /// Where among the nodes the last round of offers ended.
     next: usize,
     /// What is on offer of each node that something is on offer of.
-    held: BTreeMap<usize, Resources>,
+    held: BTreeMap<u64, Resources>,
+}
+
+/// Offers resources of nodes of its own, and carries out what frameworks accept.
+#[derive(Clone, Debug)]
+pub struct Master {
+    cell: Cell,
+    offers: Offers,
+    /// How long an offer stands.
+    offer_ms: u64,
     /// Who runs an instance.
     owners: BTreeMap<u64, u64>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Framework {
     wants: bool,
     /// Nodes that it is not offered, until when.
@@ -76,47 +87,50 @@ impl fmt::Display for Refused {
     }
 }
 
-impl Master {
-    /// Offers of `cell` stand for `offer_ms`.
-    pub fn new(cell: Cell, offer_ms: u64) -> Self {
-        Self {
-            shares: Shares::new(cell.usage().0),
-            cell,
-            frameworks: BTreeMap::new(),
-            offers: BTreeMap::new(),
-            offers_made: 0,
-            offer_ms,
-            next: 0,
-            held: BTreeMap::new(),
-            owners: BTreeMap::new(),
-        }
+impl Offers {
+    /// What there is to be shared has grown or shrunk.
+    pub fn set_total(&mut self, total: Resources) {
+        self.shares.set_total(total);
     }
 
-    /// The nodes and what runs on them.
-    pub fn cell(&self) -> &Cell {
-        &self.cell
-    }
-
-    /// A node, new or as it is now. What ran on it by the master's own account goes on.
-    pub fn put_node(&mut self, node: NodeView) {
-        self.cell.put(node);
-        self.shares.set_total(self.cell.usage().0);
-    }
-
-    /// A framework with a weight; it is offered nothing until it [`wants`](Master::set_wants).
-    pub fn register(&mut self, framework: u64, weight: u64) {
+    /// A framework with a weight; it is offered nothing until it [`wants`](Offers::set_wants).
+    pub fn join(&mut self, framework: u64, weight: u64) {
         self.shares.join(framework, weight);
         self.frameworks.entry(framework).or_default();
     }
 
-    /// Whether the framework has anything to run. One that starts to want has no filters any more.
-    pub fn set_wants(&mut self, framework: u64, wants: bool) {
-        if let Some(known) = self.frameworks.get_mut(&framework) {
-            if wants && !known.wants {
-                known.filters.clear();
-            }
-            known.wants = wants;
+    /// The framework is gone, and its offers with it.
+    pub fn leave(&mut self, framework: u64) {
+        self.withdraw(framework);
+        self.shares.leave(framework);
+        self.frameworks.remove(&framework);
+    }
+
+    /// Whether the framework has anything to run; false when that is as it was. One that starts to want has no
+    /// filters any more.
+    pub fn set_wants(&mut self, framework: u64, wants: bool) -> bool {
+        let Some(known) = self.frameworks.get_mut(&framework) else {
+            return false;
+        };
+        if wants && !known.wants {
+            known.filters.clear();
         }
+        std::mem::replace(&mut known.wants, wants) != wants
+    }
+
+    /// Whether nobody was ever offered anything.
+    pub fn is_unused(&self) -> bool {
+        self.offers_made == 0 && self.frameworks.is_empty()
+    }
+
+    /// The framework runs something.
+    pub fn take(&mut self, framework: u64, resources: Resources) {
+        self.shares.take(framework, resources);
+    }
+
+    /// Something that the framework ran is over.
+    pub fn give_back(&mut self, framework: u64, resources: Resources) {
+        self.shares.give_back(framework, resources);
     }
 
     /// What the framework holds: what runs and what it is offered.
@@ -124,20 +138,35 @@ impl Master {
         self.shares.used(framework)
     }
 
-    /// Offers what is free and not on offer, node by node, each to whose turn it is: at most so many offers, from
-    /// where the last round ended.
-    pub fn poll_offers(&mut self, now_ms: u64, offers_max: usize) -> Vec<Offer> {
+    /// The framework's dominant share of all there is, divided by its weight; what it is offered counts.
+    pub fn share(&self, framework: u64) -> Share {
+        self.shares.share(framework)
+    }
+
+    /// The offers that stand, of all frameworks.
+    pub fn all(&self) -> impl Iterator<Item = &Offer> {
+        self.offers.values()
+    }
+
+    /// Offers what is free of `nodes` and not on offer, node by node, each to whose turn it is: at most so many
+    /// offers, from where the last round ended, until `offer_ms` later.
+    pub fn poll<N: Borrow<NodeView>>(
+        &mut self,
+        now_ms: u64,
+        offer_ms: u64,
+        nodes: &[N],
+        offers_max: usize,
+    ) -> Vec<Offer> {
         self.handle_time(now_ms);
         let mut made = Vec::new();
-        let nodes = self.cell.nodes().len();
-        for _ in 0..nodes {
+        for _ in 0..nodes.len() {
             if made.len() >= offers_max {
                 break;
             }
-            let at = self.next % nodes;
+            let at = self.next % nodes.len();
             self.next = at + 1;
-            let node = &self.cell.nodes()[at];
-            let held = self.held.get(&at).copied().unwrap_or_default();
+            let node = nodes[at].borrow();
+            let held = self.held.get(&node.id).copied().unwrap_or_default();
             let resources = node.free().saturating_sub(held);
             if !node.healthy || resources.cpu_milli == 0 || resources.memory_bytes == 0 {
                 continue;
@@ -146,11 +175,7 @@ impl Master {
             let frameworks = &self.frameworks;
             let Some(framework) = self.shares.next(|framework| {
                 let known = &frameworks[&framework];
-                known.wants
-                    && known
-                        .filters
-                        .get(&node)
-                        .is_none_or(|&until| until <= now_ms)
+                known.wants && !known.filters.contains_key(&node)
             }) else {
                 continue;
             };
@@ -160,74 +185,82 @@ impl Master {
                 framework,
                 node,
                 resources,
-                until_ms: now_ms.saturating_add(self.offer_ms),
+                until_ms: now_ms.saturating_add(offer_ms),
             };
             self.shares.take(framework, resources);
-            self.held.insert(at, held.saturating_add(resources));
+            self.held.insert(node, held.saturating_add(resources));
             self.offers.insert(offer.id, offer);
             made.push(offer);
         }
         made
     }
 
-    /// Withdraws what was not answered in time. Returns those offers.
+    /// Withdraws what was not answered in time, and forgets filters that are over. Returns those offers.
     pub fn handle_time(&mut self, now_ms: u64) -> Vec<Offer> {
-        let late: Vec<u64> = self
-            .offers
-            .values()
-            .filter(|offer| offer.until_ms <= now_ms)
-            .map(|offer| offer.id)
-            .collect();
-        late.into_iter().filter_map(|id| self.end(id)).collect()
+        for framework in self.frameworks.values_mut() {
+            framework.filters.retain(|_, until_ms| *until_ms > now_ms);
+        }
+        self.end_all(|offer| offer.until_ms <= now_ms)
+    }
+
+    /// Withdraws all offers of a framework. Returns those.
+    pub fn withdraw(&mut self, framework: u64) -> Vec<Offer> {
+        self.end_all(|offer| offer.framework == framework)
+    }
+
+    /// Withdraws the newest offers of a node until what is on offer of it is no more than `free`. Returns those.
+    pub fn rescind(&mut self, node: u64, free: Resources) -> Vec<Offer> {
+        let mut ended = Vec::new();
+        while let Some(held) = self.held.get(&node)
+            && !held.fits(free)
+        {
+            let newest = self.offers.values().rev().find(|offer| offer.node == node);
+            match newest.map(|offer| offer.id).and_then(|id| self.end(id)) {
+                Some(offer) => ended.push(offer),
+                None => break,
+            }
+        }
+        ended
+    }
+
+    fn end_all(&mut self, is_over: impl Fn(&Offer) -> bool) -> Vec<Offer> {
+        let over = self.offers.values().filter(|offer| is_over(offer));
+        let over: Vec<u64> = over.map(|offer| offer.id).collect();
+        over.into_iter().filter_map(|id| self.end(id)).collect()
     }
 
     /// The offer is over, and what it held is free.
-    fn end(&mut self, offer: u64) -> Option<Offer> {
+    pub fn end(&mut self, offer: u64) -> Option<Offer> {
         let offer = self.offers.remove(&offer)?;
         self.shares.give_back(offer.framework, offer.resources);
-        if let Some(at) = self.cell.place_of(offer.node)
-            && let Some(held) = self.held.get_mut(&at)
-        {
+        if let Some(held) = self.held.get_mut(&offer.node) {
             *held = held.saturating_sub(offer.resources);
             if held.is_none() {
-                self.held.remove(&at);
+                self.held.remove(&offer.node);
             }
         }
         Some(offer)
     }
 
-    /// `framework` runs `tasks` on what it was offered; what they leave is free again.
+    /// The offer, if it stands, is the framework's, and `wanted` is no more than it.
     ///
     /// # Errors
-    /// [`Refused`]; the offer stands if it was [`Refused::TooMuch`] or [`Refused::InstanceInUse`].
-    pub fn accept(
-        &mut self,
+    /// [`Refused`]; the offer stands if it was [`Refused::TooMuch`].
+    pub fn check(
+        &self,
         now_ms: u64,
         framework: u64,
         offer: u64,
-        tasks: &[Running],
-    ) -> Result<(), Refused> {
+        wanted: Option<Resources>,
+    ) -> Result<Offer, Refused> {
         let known = self.offers.get(&offer).copied();
         let Some(known) = known.filter(|o| o.framework == framework && o.until_ms > now_ms) else {
             return Err(Refused::NoOffer);
         };
-        let wanted = tasks
-            .iter()
-            .try_fold(Resources::NONE, |sum, task| sum.checked_add(task.resources));
-        if !wanted.is_some_and(|wanted| wanted.fits(known.resources)) {
-            return Err(Refused::TooMuch);
+        match wanted.is_some_and(|wanted| wanted.fits(known.resources)) {
+            true => Ok(known),
+            false => Err(Refused::TooMuch),
         }
-        if tasks.iter().any(|t| self.owners.contains_key(&t.instance)) {
-            return Err(Refused::InstanceInUse);
-        }
-        self.end(offer);
-        let at = self.cell.place_of(known.node).ok_or(Refused::NoOffer)?;
-        for task in tasks {
-            self.cell.start(at, *task);
-            self.shares.take(framework, task.resources);
-            self.owners.insert(task.instance, framework);
-        }
-        Ok(())
     }
 
     /// `framework` does not want the offer, nor any of that node for `filter_ms`.
@@ -249,11 +282,149 @@ impl Master {
         if let Some(known) = self.frameworks.get_mut(&framework)
             && filter_ms > 0
         {
-            known
-                .filters
-                .insert(offer.node, now_ms.saturating_add(filter_ms));
+            let until_ms = now_ms.saturating_add(filter_ms);
+            known.filters.insert(offer.node, until_ms);
         }
         Ok(())
+    }
+
+    /// Appends the byte form of what does not follow from who runs what: who wants, filters, and offers.
+    pub(crate) fn encode_into(&self, w: &mut Writer) {
+        w.u64(self.offers_made).u64(self.next as u64);
+        w.u32(self.frameworks.len() as u32);
+        for (id, framework) in &self.frameworks {
+            w.u64(*id).bool(framework.wants);
+            w.u32(framework.filters.len() as u32);
+            for (node, until_ms) in &framework.filters {
+                w.u64(*node).u64(*until_ms);
+            }
+        }
+        w.u32(self.offers.len() as u32);
+        for offer in self.offers.values() {
+            w.u64(offer.id).u64(offer.framework).u64(offer.node);
+            offer.resources.encode(w);
+            w.u64(offer.until_ms);
+        }
+    }
+
+    /// Reads it, into one whose frameworks have joined.
+    pub(crate) fn decode_from(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        (self.offers_made, self.next) = (r.u64()?, r.u64()? as usize);
+        for _ in 0..r.count(13)? {
+            let known = self.frameworks.get_mut(&r.u64()?);
+            let known = known.ok_or(DecodeError::Invalid("framework"))?;
+            known.wants = r.bool()?;
+            for _ in 0..r.count(16)? {
+                known.filters.insert(r.u64()?, r.u64()?);
+            }
+        }
+        for _ in 0..r.count(56)? {
+            let offer = Offer {
+                id: r.u64()?,
+                framework: r.u64()?,
+                node: r.u64()?,
+                resources: Resources::decode(r)?,
+                until_ms: r.u64()?,
+            };
+            let held = self.held.entry(offer.node).or_default();
+            *held = held.saturating_add(offer.resources);
+            self.shares.take(offer.framework, offer.resources);
+            self.offers.insert(offer.id, offer);
+        }
+        Ok(())
+    }
+}
+
+impl Master {
+    /// Offers of `cell` stand for `offer_ms`.
+    pub fn new(cell: Cell, offer_ms: u64) -> Self {
+        let mut offers = Offers::default();
+        offers.set_total(cell.usage().0);
+        Self {
+            offers,
+            cell,
+            offer_ms,
+            owners: BTreeMap::new(),
+        }
+    }
+
+    /// The nodes and what runs on them.
+    pub fn cell(&self) -> &Cell {
+        &self.cell
+    }
+
+    /// A node, new or as it is now. What ran on it by the master's own account goes on.
+    pub fn put_node(&mut self, node: NodeView) {
+        self.cell.put(node);
+        self.offers.set_total(self.cell.usage().0);
+    }
+
+    /// See [`Offers::join`].
+    pub fn register(&mut self, framework: u64, weight: u64) {
+        self.offers.join(framework, weight);
+    }
+
+    /// See [`Offers::set_wants`].
+    pub fn set_wants(&mut self, framework: u64, wants: bool) {
+        self.offers.set_wants(framework, wants);
+    }
+
+    /// See [`Offers::held_by`].
+    pub fn held_by(&self, framework: u64) -> Resources {
+        self.offers.held_by(framework)
+    }
+
+    /// See [`Offers::poll`].
+    pub fn poll_offers(&mut self, now_ms: u64, offers_max: usize) -> Vec<Offer> {
+        let nodes = self.cell.nodes();
+        self.offers.poll(now_ms, self.offer_ms, nodes, offers_max)
+    }
+
+    /// See [`Offers::handle_time`].
+    pub fn handle_time(&mut self, now_ms: u64) -> Vec<Offer> {
+        self.offers.handle_time(now_ms)
+    }
+
+    /// `framework` runs `tasks` on what it was offered; what they leave is free again.
+    ///
+    /// # Errors
+    /// [`Refused`]; the offer stands if it was [`Refused::TooMuch`] or [`Refused::InstanceInUse`].
+    pub fn accept(
+        &mut self,
+        now_ms: u64,
+        framework: u64,
+        offer: u64,
+        tasks: &[Running],
+    ) -> Result<(), Refused> {
+        let wanted = tasks
+            .iter()
+            .try_fold(Resources::NONE, |sum, task| sum.checked_add(task.resources));
+        let known = self.offers.check(now_ms, framework, offer, wanted)?;
+        if tasks.iter().any(|t| self.owners.contains_key(&t.instance)) {
+            return Err(Refused::InstanceInUse);
+        }
+        self.offers.end(offer);
+        let at = self.cell.place_of(known.node).ok_or(Refused::NoOffer)?;
+        for task in tasks {
+            self.cell.start(at, *task);
+            self.offers.take(framework, task.resources);
+            self.owners.insert(task.instance, framework);
+        }
+        Ok(())
+    }
+
+    /// See [`Offers::decline`].
+    ///
+    /// # Errors
+    /// [`Refused::NoOffer`].
+    pub fn decline(
+        &mut self,
+        now_ms: u64,
+        framework: u64,
+        offer: u64,
+        filter_ms: u64,
+    ) -> Result<(), Refused> {
+        self.offers.decline(now_ms, framework, offer, filter_ms)
     }
 
     /// The task of `instance` on `node` is over. Returns it, unless it was over already.
@@ -261,7 +432,7 @@ impl Master {
         let at = self.cell.place_of(node)?;
         let task = self.cell.finish(at, instance)?;
         if let Some(owner) = self.owners.remove(&instance) {
-            self.shares.give_back(owner, task.resources);
+            self.offers.give_back(owner, task.resources);
         }
         Some(task)
     }

@@ -1,6 +1,8 @@
 //! What is answered, and what applying tells the outside.
 
-use crate::model::AgentId;
+use crate::command::Slot;
+use crate::model::{AgentId, InstanceId};
+use crate::offers::Refused;
 use base::Origin;
 use std::fmt;
 
@@ -14,11 +16,20 @@ pub enum Reply {
         /// It.
         number: u64,
     },
-    /// An agent is known; its generation, which it names from now on.
+    /// An agent or a framework is known; its generation, which it names from now on.
     Registered {
         /// It.
         generation: u64,
     },
+    /// What became of a commit.
+    Committed {
+        /// What was carried out, with the numbers of the attempts.
+        placed: Vec<(Slot, InstanceId)>,
+        /// What was not, and why.
+        conflicts: Vec<(Slot, String)>,
+    },
+    /// What a framework runs on an offer that it accepted.
+    Launched(Vec<(Slot, InstanceId)>),
 }
 
 /// Why nothing was done.
@@ -34,6 +45,8 @@ pub enum Refusal {
     UnknownTask(String),
     /// There is no room for more.
     TooMany,
+    /// An offer cannot be answered so.
+    Offer(Refused),
     /// What the command leans on is not so any more: another generation of the agent, or none.
     Outdated,
 }
@@ -54,6 +67,7 @@ impl fmt::Display for Refusal {
             Self::TooMany => f.write_str(
                 "there is no room for more jobs or agents: remove jobs that have ended (`althing job stop --remove NAME`)",
             ),
+            Self::Offer(refused) => refused.fmt(f),
             Self::Outdated => f.write_str("what this leaned on is not so any more"),
         }
     }

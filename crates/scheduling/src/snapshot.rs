@@ -2,12 +2,14 @@
 
 use crate::command::{Slot, Why, put_end, put_instances, read_end, read_instances};
 use crate::machine::{Agent, Instance, Job, Phase, Scheduling, Wanted};
-use crate::model::{AgentId, AgentSpec, End, InstanceId, JobSpec};
+use crate::model::{AgentId, AgentSpec, End, InstanceId, JobSpec, PlacedBy};
 use base::{DecodeError, Reader, State, Writer};
 
 /// Version of the form.
-const FORMAT: u16 = 2;
-/// The one before, in which registrations of agents were not counted.
+const FORMAT: u16 = 3;
+/// The one before, in which the cell placed all jobs itself.
+const FORMAT_ALONE: u16 = 2;
+/// The first, in which registrations of agents were not counted.
 const FORMAT_UNCOUNTED: u16 = 1;
 
 impl Scheduling {
@@ -24,7 +26,9 @@ impl Scheduling {
         for (number, job) in &self.jobs {
             job.weigh_into(*number, &mut w);
             job.spec.encode_into(&mut w);
+            job.spec.placed_by.encode_into(&mut w);
         }
+        self.encode_offers(&mut w);
         w.u32(self.instances.len() as u32);
         for (id, instance) in &self.instances {
             instance.encode_into(*id, &mut w);
@@ -39,7 +43,7 @@ impl Scheduling {
     pub(crate) fn from_image(image: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(image);
         let format = r.u16()?;
-        if ![FORMAT, FORMAT_UNCOUNTED].contains(&format) {
+        if ![FORMAT, FORMAT_ALONE, FORMAT_UNCOUNTED].contains(&format) {
             return Err(DecodeError::Invalid("format"));
         }
         let mut made = Self {
@@ -54,8 +58,11 @@ impl Scheduling {
             made.put_agent(Agent::decode_from(&mut r, format)?);
         }
         for _ in 0..r.count(40)? {
-            let (number, job) = Job::decode_from(&mut r)?;
+            let (number, job) = Job::decode_from(&mut r, format)?;
             made.put_job(number, job);
+        }
+        if format == FORMAT {
+            made.decode_offers(&mut r)?;
         }
         for _ in 0..r.count(60)? {
             let (id, instance) = Instance::decode_from(&mut r)?;
@@ -66,10 +73,28 @@ impl Scheduling {
             made.put_slot(slot, wanted);
         }
         r.finish()?;
-        if format == FORMAT && made.digest() != digest {
+        if format != FORMAT_UNCOUNTED && made.digest() != digest {
             return Err(DecodeError::Invalid("digest"));
         }
         Ok(made)
+    }
+}
+
+impl Scheduling {
+    pub(crate) fn encode_offers(&self, w: &mut Writer) {
+        w.u32(self.renewals.len() as u32);
+        for (number, renewals) in &self.renewals {
+            w.u64(*number).u64(*renewals);
+        }
+        self.offers.encode_into(w);
+    }
+
+    fn decode_offers(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        for _ in 0..r.count(16)? {
+            self.renewals.insert(r.u64()?, r.u64()?);
+        }
+        self.offers.set_total(self.total());
+        self.offers.decode_from(r)
     }
 }
 
@@ -103,10 +128,14 @@ impl Job {
         w.i64(self.created_ms).u64(self.index).u64(self.spec_hash);
     }
 
-    fn decode_from(r: &mut Reader<'_>) -> Result<(u64, Self), DecodeError> {
+    fn decode_from(r: &mut Reader<'_>, format: u16) -> Result<(u64, Self), DecodeError> {
         let (number, is_stopped) = (r.u64()?, r.bool()?);
         let (created_ms, index, hash) = (r.i64()?, r.u64()?, r.u64()?);
-        let mut job = Self::new(JobSpec::decode_from(r)?, created_ms);
+        let mut spec = JobSpec::decode_from(r)?;
+        if format == FORMAT {
+            spec.placed_by = PlacedBy::decode_from(r)?;
+        }
+        let mut job = Self::new(spec, created_ms);
         if job.spec_hash != hash {
             return Err(DecodeError::Invalid("job"));
         }

@@ -8,11 +8,14 @@
 //! that: who must be safe against it compares instances (`ALTHING_INSTANCE`), which only grow.
 //!
 //! * [`supervisor`]: one process for each task: its limits, its log, its end. It outlives the agent.
+//! * [`cgroup`], `cage`: limits that the kernel keeps, where this machine allows them.
 //! * `tasks`: the tasks of this machine, as their directories say.
 //! * `cell`: what is said to the cell.
 //! * `logs`: what tasks have written.
 
+mod cage;
 mod cell;
+pub mod cgroup;
 mod lease;
 pub mod logs;
 pub mod supervisor;
@@ -45,6 +48,9 @@ const COMPLAIN_AFTER: u32 = 30;
 /// What the end of an agent waits for its tasks at most.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
+/// Characters of what is said of limits.
+const ENFORCES_CHARS_MAX: usize = 500;
+
 /// What an agent is told.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -70,6 +76,8 @@ pub struct AgentConfig {
     pub misses: u32,
     /// Bytes of a task's log that are kept, about.
     pub log_bytes_max: u64,
+    /// Whether control groups limit tasks, where the machine allows it.
+    pub cgroups: bool,
 }
 
 /// A running agent. Dropping it ends its tasks and takes it out of the cell.
@@ -112,7 +120,15 @@ impl Agent {
             ))
         })?;
         let id = identity(&config.directory, seed)?;
-        let tasks = Tasks::find(&config.directory, config.log_bytes_max)?;
+        let found = match config.cgroups {
+            true => cage::detect(id),
+            false => Err("agent.cgroups = false".into()),
+        };
+        let why_not = found.as_ref().err().cloned();
+        let trees = found.unwrap_or_default();
+        let enforces = cgroup::describe(&trees, why_not.as_deref());
+        log::info(format!("agent {id} enforces {enforces}"));
+        let tasks = Tasks::find(&config.directory, config.log_bytes_max, trees)?;
         let directory = config.directory.clone();
         let running = Running {
             id,
@@ -127,7 +143,7 @@ impl Agent {
                 attributes: config.attributes.clone(),
                 packages: config.packages.clone(),
                 resources: (config.resources).unwrap_or_else(|| machine(&config.directory)),
-                enforces: supervisor::ENFORCES.into(),
+                enforces: enforces.chars().take(ENFORCES_CHARS_MAX).collect(),
                 lease_ms: lease_ms(&config),
             },
             _lock: lock,

@@ -6,9 +6,12 @@
 //! * `log.N`: what the task wrote, from byte N on (see [`super::logs`]).
 //! * `end.json`: how it ended.
 //!
-//! Its last act is to kill its own group, so that nothing of the task is left. It outlives its agent; where the task
+//! Where there are control groups, the command is in some of its own from its first instruction on, and this process is
+//! not. Its last acts are to kill what is in them and its own process group, so that nothing of the task is left. It outlives its agent; where the task
 //! asks for that, it kills the group once the agent's lease is over.
 
+use super::cage::Cage;
+use super::cgroup::Controller;
 use super::{lease, tasks::Order, write_whole};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group};
 use scheduling::Task;
@@ -23,10 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::time::Duration;
-
-/// What is enforced here, for people.
-pub const ENFORCES: &str = "memory (resident pages of the whole process group, looked at 4 times a second; \
-of each process, twice as much and 64 MiB of data), open files, processor seconds; not: processor share, disk";
 
 /// Between two looks at the agent's lease.
 const LEASE_TIME: Duration = Duration::from_millis(100);
@@ -61,11 +60,13 @@ pub fn run(directory: &Path) -> Result<(), String> {
             why: error.to_string(),
         },
     };
-    leave(directory, &end)
+    leave(directory, &order, &end)
 }
 
-/// Says how it ended, and kills the group, this process among it.
-fn leave(directory: &Path, end: &End) -> Result<(), String> {
+/// Says how it ended, once its control groups are empty, and kills the process group, this process among it.
+fn leave(directory: &Path, order: &Order, end: &End) -> Result<(), String> {
+    // What will not die is looked at again by the agent.
+    order.cage().clear();
     let text = serde_json::to_vec(end).unwrap_or_default();
     let written = write_whole(&directory.join("end.json"), &text);
     let _ = kill_process_group(getpid(), Signal::KILL);
@@ -81,7 +82,9 @@ fn start(directory: &Path, order: &Order) -> io::Result<End> {
     }
     let folder = directory.join("work");
     fs::create_dir_all(&folder)?;
-    limit(&work.task)?;
+    let cage = order.cage();
+    limit(&work.task, cage.limits(Controller::Memory))?;
+    cage.create(work.task.resources)?;
     let (reader, writer) = io::pipe()?;
     let (program, arguments) =
         work.task.command.split_first().ok_or_else(|| {
@@ -103,7 +106,7 @@ fn start(directory: &Path, order: &Order) -> io::Result<End> {
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer);
-    let spawned = command.spawn();
+    let spawned = cage.spawn(|| command.spawn());
     // The command holds the writing end of the pipe.
     drop(command);
     let mut child =
@@ -115,17 +118,17 @@ fn start(directory: &Path, order: &Order) -> io::Result<End> {
         let _ = done.send(());
     })?;
     if stops {
-        let (agent, own) = (order.directory.clone(), directory.to_owned());
+        let (order, own) = (order.clone(), directory.to_owned());
         thread(move || {
-            while !lease::is_over(&agent) {
+            while !lease::is_over(&order.directory) {
                 std::thread::sleep(LEASE_TIME);
             }
-            let _ = leave(&own, &End::Lost);
+            let _ = leave(&own, &order, &End::Lost);
         })?;
     }
     let status = child.wait()?;
     let _ = is_done.recv_timeout(LAST_WORDS_TIME);
-    Ok(judge(status))
+    Ok(judge(status, &cage))
 }
 
 fn thread(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -133,8 +136,9 @@ fn thread(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     builder.spawn(run).map(drop)
 }
 
-fn judge(status: ExitStatus) -> End {
+fn judge(status: ExitStatus, cage: &Cage) -> End {
     match (status.code(), status.signal()) {
+        _ if cage.is_over_memory() => End::OverMemory,
         (Some(0), _) => End::Succeeded,
         (Some(code), _) => End::Failed { code },
         (None, signal) => End::Signalled {
@@ -143,10 +147,12 @@ fn judge(status: ExitStatus) -> End {
     }
 }
 
-/// Limits this process, and so all that it starts.
-fn limit(task: &Task) -> io::Result<()> {
+/// Limits this process, and so all that it starts. Where the kernel counts the memory of all of them together, none
+/// needs a limit on what it reserves.
+fn limit(task: &Task, is_counted: bool) -> io::Result<()> {
     let memory = task.resources.memory_bytes;
-    let data = (memory > 0).then(|| memory.saturating_mul(2).saturating_add(RESERVE_BYTES));
+    let data =
+        (memory > 0 && !is_counted).then(|| memory.saturating_mul(2).saturating_add(RESERVE_BYTES));
     let files = (task.files_max > 0).then_some(u64::from(task.files_max));
     let cpu = (task.cpu_seconds_max > 0).then_some(u64::from(task.cpu_seconds_max));
     for (resource, value) in [

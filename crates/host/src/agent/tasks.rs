@@ -1,5 +1,7 @@
 //! The tasks of this machine: what their directories say, and what is done about them.
 
+use super::cage::Cage;
+use super::cgroup::{Controller, Tree};
 use super::{supervisor, write_whole};
 use crate::log;
 use rustix::process::Signal;
@@ -22,7 +24,7 @@ const ENDED_MAX: usize = 200;
 const MEMORY_TIME: Duration = Duration::from_millis(250);
 
 /// What a supervisor is told.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Order {
     /// What to run.
     pub work: Work,
@@ -32,6 +34,16 @@ pub struct Order {
     pub directory: PathBuf,
     /// Bytes of the log that are kept, about.
     pub log_bytes_max: u64,
+    /// Where its control groups are made.
+    #[serde(default)]
+    pub trees: Vec<Tree>,
+}
+
+impl Order {
+    /// The task's control groups.
+    pub fn cage(&self) -> Cage {
+        Cage::of(&self.trees, self.agent, self.work.instance)
+    }
 }
 
 /// An instance that this agent has, or had.
@@ -41,7 +53,9 @@ struct Local {
     /// The supervisor's process id, and when it was started, in the kernel's ticks.
     pid: u32,
     started: u64,
+    /// What is looked at here; 0: nothing is, or the kernel does.
     memory_bytes: u64,
+    cage: Option<Cage>,
     grace: Duration,
     stopping: Option<Instant>,
     is_over_memory: bool,
@@ -54,6 +68,7 @@ struct Local {
 pub struct Tasks {
     directory: PathBuf,
     log_bytes_max: u64,
+    trees: Vec<Tree>,
     agent: AgentId,
     all: BTreeMap<InstanceId, Local>,
     memory_at: Instant,
@@ -66,12 +81,13 @@ impl Tasks {
     ///
     /// # Errors
     /// When its directory cannot be read.
-    pub fn find(directory: &Path, log_bytes_max: u64) -> io::Result<Self> {
+    pub fn find(directory: &Path, log_bytes_max: u64, trees: Vec<Tree>) -> io::Result<Self> {
         let id = fs::read_to_string(directory.join("id"))?;
         let mut found = Self {
             agent: id.trim().parse().map_err(io::Error::other)?,
             directory: fs::canonicalize(directory)?,
             log_bytes_max,
+            trees,
             all: BTreeMap::new(),
             memory_at: Instant::now(),
             is_closed: false,
@@ -102,18 +118,21 @@ impl Tasks {
     /// One whose supervisor still runs, or has said how it ended.
     fn adopt(&self, id: InstanceId) -> Option<Local> {
         let task = self.task(id);
+        let order: Order = serde_json::from_slice(&fs::read(task.join("order.json")).ok()?).ok()?;
         if let Ok(text) = fs::read(task.join("end.json")) {
+            order.cage().clear();
             return serde_json::from_slice(&text).ok().map(Local::ended);
         }
-        let order: Order = serde_json::from_slice(&fs::read(task.join("order.json")).ok()?).ok()?;
-        let words = fs::read_to_string(task.join("pid")).ok()?;
-        let (pid, at) = words.trim().split_once(' ')?;
-        let (pid, at) = (pid.parse().ok()?, at.parse().ok()?);
-        if started(pid) != Some(at) {
+        let words = fs::read_to_string(task.join("pid")).unwrap_or_default();
+        let pid = words.trim().split_once(' ');
+        let pid = pid.and_then(|(pid, at)| Some((pid.parse().ok()?, at.parse().ok()?)));
+        let Some((pid, at)) = pid.filter(|(pid, at)| started(*pid) == Some(*at)) else {
+            // Whoever led it is dead, and could not see to it.
+            order.cage().clear();
             return None;
-        }
+        };
         log::info(format!("task {id} still runs (process {pid})"));
-        Some(Local::new(None, pid, at, &order.work))
+        Some(Local::new(None, pid, at, &order))
     }
 
     /// What the cell may take for running here.
@@ -156,16 +175,16 @@ impl Tasks {
     }
 
     fn start(&self, work: Work) -> Local {
-        let id = work.instance;
+        let task = self.task(work.instance);
+        let order = Order {
+            work,
+            agent: self.agent,
+            directory: self.directory.clone(),
+            log_bytes_max: self.log_bytes_max,
+            trees: self.trees.clone(),
+        };
         let spawn = || {
-            let task = self.task(id);
             fs::create_dir_all(&task)?;
-            let order = Order {
-                work: work.clone(),
-                agent: self.agent,
-                directory: self.directory.clone(),
-                log_bytes_max: self.log_bytes_max,
-            };
             write_whole(&task.join("order.json"), &serde_json::to_vec(&order)?)?;
             // The same binary, also where its file was replaced meanwhile.
             Command::new("/proc/self/exe")
@@ -180,7 +199,7 @@ impl Tasks {
         match spawn() {
             Ok(child) => {
                 let pid = child.id();
-                Local::new(Some(child), pid, started(pid).unwrap_or(0), &work)
+                Local::new(Some(child), pid, started(pid).unwrap_or(0), &order)
             }
             Err(error) => Local::ended(End::NotStarted {
                 why: error.to_string(),
@@ -193,7 +212,7 @@ impl Tasks {
         let tasks = self.directory.join("tasks");
         let alive = self.all.iter_mut().filter(|(_, local)| local.end.is_none());
         for (id, local) in alive {
-            if local.has_ended() {
+            if local.has_ended() && local.is_clear() {
                 local.end = Some(local.judge(&tasks.join(id.to_string())));
             } else if local
                 .stopping
@@ -207,7 +226,9 @@ impl Tasks {
             let used = memory_by_group();
             for local in self.all.values_mut().filter(|local| local.end.is_none()) {
                 let bytes = used.get(&local.pid).copied().unwrap_or(0);
-                if local.memory_bytes > 0 && bytes > local.memory_bytes {
+                let is_over = local.memory_bytes > 0 && bytes > local.memory_bytes;
+                // The kernel may have ended one process of several.
+                if is_over || local.cage.as_ref().is_some_and(Cage::is_over_memory) {
                     local.is_over_memory = true;
                     local.kill();
                 }
@@ -250,18 +271,28 @@ impl Tasks {
     /// Ends all of them at once.
     pub fn kill_all(&mut self) {
         let alive = self.all.values_mut().filter(|local| local.end.is_none());
-        alive.for_each(|local| local.kill());
+        alive.for_each(|local| {
+            local.kill();
+            local.is_clear();
+        });
     }
 }
 
 impl Local {
-    fn new(child: Option<Child>, pid: u32, started: u64, work: &Work) -> Self {
+    fn new(child: Option<Child>, pid: u32, started: u64, order: &Order) -> Self {
+        let (task, cage) = (&order.work.task, order.cage());
+        let is_counted = cage.limits(Controller::Memory);
         Self {
             child,
             pid,
             started,
-            memory_bytes: work.task.resources.memory_bytes,
-            grace: Duration::from_millis(u64::from(work.task.grace_ms)),
+            memory_bytes: if is_counted {
+                0
+            } else {
+                task.resources.memory_bytes
+            },
+            cage: Some(cage),
+            grace: Duration::from_millis(u64::from(task.grace_ms)),
             stopping: None,
             is_over_memory: false,
             end: None,
@@ -276,6 +307,7 @@ impl Local {
             pid: 0,
             started: 0,
             memory_bytes: 0,
+            cage: None,
             grace: Duration::ZERO,
             stopping: None,
             is_over_memory: false,
@@ -307,6 +339,11 @@ impl Local {
             Some(child) => !matches!(child.try_wait(), Ok(None)),
             None => started(self.pid) != Some(self.started),
         }
+    }
+
+    /// Whether nothing of it is left in its control groups, of what may have left its process group.
+    fn is_clear(&self) -> bool {
+        self.cage.as_ref().is_none_or(Cage::clear)
     }
 
     fn judge(&self, task: &Path) -> End {

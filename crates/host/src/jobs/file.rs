@@ -1,6 +1,6 @@
 //! The file of a job: TOML, or the same as JSON. A key that is not known is refused, with the nearest that is.
 
-use scheduling::model::{JobSpec, OnLost, Policy, Restart, Task};
+use scheduling::model::{JobSpec, OnLost, PlacedBy, Policy, Restart, Task};
 use scheduling::placement::Constraint;
 use scheduling::{Resources, Rule};
 use serde::Deserialize;
@@ -16,11 +16,14 @@ struct JobFile {
     #[serde(default)]
     rule: Word<Rule>,
     tasks: Vec<TaskFile>,
+    /// Who places them, where the cell does not.
+    scheduler: Option<String>,
 }
 
+/// A task, as a job's file and a framework's answer have it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TaskFile {
+pub struct TaskFile {
     #[serde(default = "task_name")]
     name: String,
     #[serde(default = "one")]
@@ -141,6 +144,7 @@ impl JobFile {
             priority: self.priority,
             rule: self.rule.0,
             tasks: self.tasks.into_iter().map(TaskFile::build).collect(),
+            placed_by: self.scheduler.map_or(PlacedBy::Cell, PlacedBy::Scheduler),
         };
         job.check().map_err(|refusal| refusal.to_string())?;
         Ok(job)
@@ -148,7 +152,8 @@ impl JobFile {
 }
 
 impl TaskFile {
-    fn build(self) -> Task {
+    /// With what it does not say.
+    pub fn build(self) -> Task {
         Task {
             name: self.name,
             count: self.count,

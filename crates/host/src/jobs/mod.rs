@@ -4,6 +4,7 @@
 //! `scheduling::query`. Orders are taken only as JSON or TOML, which a page of another site cannot send unasked.
 
 pub mod file;
+mod outside;
 
 use crate::agent::logs;
 use crate::files::client::{Connection, collect_up_to};
@@ -39,6 +40,7 @@ pub fn routes() -> Router<App> {
         .route("/v1/agents/{id}/beat", post(beat))
         .route("/v1/agents/{id}/work", get(work))
         .route("/v1/agents/{id}/report", post(report))
+        .merge(outside::routes())
 }
 
 /// "Not before there is something new."
@@ -71,6 +73,7 @@ fn refused(refusal: &Refusal) -> Response {
         Refusal::UnknownJob(_) | Refusal::UnknownTask(_) => StatusCode::NOT_FOUND,
         Refusal::Runs(_) => StatusCode::CONFLICT,
         Refusal::TooMany => StatusCode::INSUFFICIENT_STORAGE,
+        Refusal::Offer(_) => StatusCode::CONFLICT,
         Refusal::Outdated => StatusCode::GONE,
     };
     refuse(code, &refusal.to_string())

@@ -120,6 +120,7 @@ impl Player {
             priority: self.rng.range(0, 4) as u32 * 50,
             rule: Rule::ALL[self.rng.range(0, Rule::ALL.len() as u64) as usize],
             tasks: vec![task],
+            placed_by: Default::default(),
         };
         let call = Call::ChangeJobs(Command::Run { job: spec });
         self.caller.call(cx, &mut self.rng, What::Run(job), call);

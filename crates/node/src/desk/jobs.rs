@@ -3,7 +3,9 @@
 use super::{CallReply, Seen, Watched};
 use base::{Origin, ShardId};
 use catalog::TREE_SHARD;
-use scheduling::query::{AgentView, JobSummary, JobView, Work};
+use scheduling::query::{
+    AgentView, CellView, FrameworkSummary, FrameworkView, JobSummary, JobView, Work,
+};
 use scheduling::{AgentId, Command, Refusal, Scheduling, Unit};
 use shard::DataUnit;
 
@@ -29,6 +31,20 @@ pub enum JobsQuery {
         /// In which generation.
         generation: u64,
     },
+    /// What a scheduler outside works on.
+    Cell {
+        /// Its name.
+        scheduler: String,
+    },
+    /// What a framework is offered, and how its tasks are.
+    Offers {
+        /// Its name.
+        framework: String,
+        /// In which generation.
+        generation: u64,
+    },
+    /// All frameworks in short.
+    Frameworks,
 }
 
 /// The answer to the question of the same name.
@@ -42,6 +58,12 @@ pub enum JobsAnswer {
     Agents(Vec<AgentView>),
     /// What an agent has to run.
     Work(Result<Vec<Work>, Refusal>),
+    /// What a scheduler outside works on.
+    Cell(CellView),
+    /// What a framework is told.
+    Offers(Result<FrameworkView, Refusal>),
+    /// All frameworks, by name.
+    Frameworks(Vec<FrameworkSummary>),
 }
 
 /// The unit of a command.
@@ -69,6 +91,24 @@ pub fn look(cell: &Scheduling, query: &JobsQuery) -> Seen {
             }
             Err(refusal) => (JobsAnswer::Work(Err(refusal)), 0, Watched::Cell),
         },
+        JobsQuery::Cell { scheduler } => {
+            let view = cell.cell_view(scheduler);
+            (JobsAnswer::Cell(view), whole, Watched::Cell)
+        }
+        JobsQuery::Offers {
+            framework,
+            generation,
+        } => match cell.framework_view(framework, *generation) {
+            Ok((index, view)) => {
+                let watched = Watched::Job(framework.clone());
+                (JobsAnswer::Offers(Ok(view)), index, watched)
+            }
+            Err(refusal) => (JobsAnswer::Offers(Err(refusal)), 0, Watched::Cell),
+        },
+        JobsQuery::Frameworks => {
+            let all = cell.framework_summaries();
+            (JobsAnswer::Frameworks(all), whole, Watched::Cell)
+        }
     };
     Seen {
         reply: CallReply::Jobs {

@@ -19,6 +19,9 @@ impl Core {
             newest: cell.newest(JOBS_SHOWN),
             agents: cell.agent_views().into_iter().take(AGENTS_SHOWN).collect(),
             attempts: cell.newest_attempts(ATTEMPTS_SHOWN),
+            frameworks: cell.framework_summaries(),
+            tally: cell.tally(),
+            by_state: cell.by_state(),
         })
     }
 }

@@ -86,6 +86,7 @@ fn run(house: &mut House, m: usize, name: &str, count: u32) {
         priority: 50,
         rule: Rule::Spread,
         tasks: vec![task],
+        placed_by: Default::default(),
     };
     let reply = house.called(m, Call::ChangeJobs(Command::Run { job }));
     assert!(matches!(

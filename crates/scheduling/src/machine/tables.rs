@@ -33,6 +33,10 @@ impl Scheduling {
         self.weigh(true, 2, |w| job.weigh_into(number, w));
         self.bytes += job.spec_bytes;
         self.names.insert(job.spec.name.clone(), number);
+        let framework = job.spec.placed_by.framework().filter(|_| !job.is_stopped);
+        if let Some(framework) = framework {
+            self.offers.join(number, u64::from(framework.weight));
+        }
         self.jobs.insert(number, job);
     }
 
@@ -49,7 +53,16 @@ impl Scheduling {
         if let Some(job) = self.jobs.get_mut(&slot.job) {
             job.count(&wanted, 1);
             if !job.is_stopped && wanted.current.is_none() && wanted.end.is_none() {
-                self.pending.insert((Reverse(job.spec.priority), slot));
+                let waits = (Reverse(job.spec.priority), slot);
+                match &job.spec.placed_by {
+                    PlacedBy::Cell => drop(self.pending.insert(waits)),
+                    PlacedBy::Scheduler(name) => {
+                        let of = self.awaiting.entry(name.clone()).or_default();
+                        of.insert(waits);
+                    }
+                    // It is placed as it comes.
+                    PlacedBy::Framework(_) => {}
+                }
             }
         }
         self.slots.insert(slot, wanted);
@@ -60,7 +73,16 @@ impl Scheduling {
         self.weigh(false, 3, |w| wanted.encode_into(slot, w));
         if let Some(job) = self.jobs.get_mut(&slot.job) {
             job.count(&wanted, u32::MAX);
-            self.pending.remove(&(Reverse(job.spec.priority), slot));
+            let waits = (Reverse(job.spec.priority), slot);
+            self.pending.remove(&waits);
+            if let PlacedBy::Scheduler(name) = &job.spec.placed_by
+                && let Some(of) = self.awaiting.get_mut(name)
+            {
+                of.remove(&waits);
+                if of.is_empty() {
+                    self.awaiting.remove(name);
+                }
+            }
         }
         Some(wanted)
     }
@@ -71,6 +93,7 @@ impl Scheduling {
             let agent = instance.agent;
             self.live_on.entry(agent).or_default().insert(id);
             let mut promise = self.promise(id, instance.slot);
+            self.offers.take(instance.slot.job, promise.resources);
             for victim in &instance.waits_for {
                 self.waiters.insert(*victim, id);
                 let view = self.views.get_mut(&agent);
@@ -108,6 +131,8 @@ impl Scheduling {
         let instance = self.instances.remove(&id)?;
         self.weigh(false, 4, |w| instance.encode_into(id, w));
         if instance.is_live() {
+            let its = self.promise(id, instance.slot).resources;
+            self.offers.give_back(instance.slot.job, its);
             if let Some(view) = self.views.get_mut(&instance.agent) {
                 view.remove(id.0);
             }
@@ -119,6 +144,16 @@ impl Scheduling {
             }
         }
         Some(instance)
+    }
+
+    /// Of who is offered what; 0 before there was a framework, as in cells that know none.
+    pub(crate) fn offers_digest(&self) -> u64 {
+        if self.renewals.is_empty() && self.offers.is_unused() {
+            return 0;
+        }
+        let mut w = Writer::new();
+        self.encode_offers(&mut w);
+        XxHash64::oneshot(7, w.as_slice())
     }
 
     /// Adds to, or takes from, the bytes and the digest.

@@ -7,6 +7,8 @@ use crate::query::JobState;
 use crate::resources::Resources;
 use base::{CoreAddress, Rng};
 
+mod outside;
+
 const MIB: u64 = 1 << 20;
 
 struct Bench {
@@ -163,6 +165,7 @@ impl Bench {
         assert_eq!(restored.pending, cell.pending);
         assert_eq!(restored.waiters, cell.waiters);
         assert_eq!(restored.bytes, cell.bytes);
+        self.check_offers(&restored);
         for (id, view) in &cell.views {
             assert_eq!(restored.views.get(id).map(|v| v.used), Some(view.used));
         }
@@ -197,6 +200,7 @@ fn job(name: &str, priority: u32, tasks: Vec<Task>) -> JobSpec {
         priority,
         rule: Rule::Spread,
         tasks,
+        placed_by: PlacedBy::Cell,
     }
 }
 
@@ -594,10 +598,12 @@ fn random_run(seed: u64, steps: usize) {
     let mut rng = Rng::new(seed);
     let mut bench = Bench::new();
     let mut machines = Machines::default();
+    let mut outside = outside::Outside::default();
     let mut highest = 0;
     for step in 0..steps {
         bench.time_ms += rng.range(0, 400) as i64;
-        match below(&mut rng, 12) {
+        match below(&mut rng, 16) {
+            12.. => outside.step(&mut rng, &mut bench),
             0 => {
                 let id = 1 + below(&mut rng, 4);
                 let has = machines.running.get(&id).into_iter().flatten().copied();
@@ -611,7 +617,11 @@ fn random_run(seed: u64, steps: usize) {
                 let size = 1 + below(&mut rng, 9);
                 let resources = Resources::new(size * 100, size * 100 * MIB, 0);
                 let tasks = vec![task(1 + below(&mut rng, 5) as u32, resources)];
-                let _ = bench.run(job(&name, 10 * below(&mut rng, 4) as u32, tasks));
+                let mut job = job(&name, 10 * below(&mut rng, 4) as u32, tasks);
+                if below(&mut rng, 2) == 0 {
+                    job.placed_by = PlacedBy::Scheduler(format!("s{}", below(&mut rng, 2)));
+                }
+                let _ = bench.run(job);
             }
             2 if below(&mut rng, 3) == 0 => {
                 let name = format!("j{}", below(&mut rng, 5));
@@ -714,6 +724,7 @@ fn random_run(seed: u64, steps: usize) {
     }
     bench.time_ms += 10_000;
     bench.plan();
+    outside.place_all(&mut bench);
     bench.check();
     assert_eq!(
         bench.cell.pending_count(),
