@@ -1,10 +1,13 @@
 """Jobs: tasks as real processes, on nodes that die."""
 
+import concurrent.futures
 import contextlib
+import http.client
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -102,6 +105,11 @@ def pids(file):
     return [int(word) for word in file.read_text().split()] if file.exists() else []
 
 
+def said(file, count):
+    """The same once so many have said it: a task that runs may not have come to its first line."""
+    return eventually(lambda: len(pids(file)) == count and pids(file), 60)
+
+
 def test_tasks_of_a_node_that_is_killed_start_elsewhere_once_the_old_ones_are_dead(three, tmp_path):
     # Who has the lock of a task, or a child of it, is alive.
     script = (
@@ -137,7 +145,7 @@ def test_tasks_of_a_node_that_is_killed_start_elsewhere_once_the_old_ones_are_de
             assert after[index] == (old, agent), "what was elsewhere was left alone"
     assert not (tmp_path / "twice").exists(), "two ran at a time"
     for index, _ in moved:
-        first, second = pids(tmp_path / f"pids{index}")
+        first, second = said(tmp_path / f"pids{index}", 2)
         assert not alive(first) and alive(second)
     # The node comes back, and has nothing of theirs any more.
     three[killed].start()
@@ -157,7 +165,7 @@ def test_agent_that_was_killed_finds_its_tasks_again(patient, tmp_path):
     eventually(lambda: "finds" in patient[0].log_tail(200) or "still runs" in patient[0].log_tail(200), 60)
     agents_up(patient, 1)
     assert all_run(patient, "still", 1) == before
-    (pid,) = pids(tmp_path / "pids")
+    (pid,) = said(tmp_path / "pids", 1)
     assert alive(pid)
     ok(althing(patient, "job", "stop", "still", "--wait"))
     assert not alive(pid)
@@ -183,12 +191,16 @@ def lone_agent(cluster, tmp_path, zone, *args):
             agent.wait(60)
 
 
-@pytest.mark.parametrize("zone", ["counted", "watched"])
-def test_task_over_its_memory_dies_alone_and_is_started_again_by_its_policy(one, tmp_path, zone):
-    with lone_agent(one, tmp_path, zone, *(["--no-cgroups"] if zone == "watched" else [])):
-        if zone == "counted" and "memory (cgroup" not in enforced(one, zone):
-            pytest.skip(f"MEMORY IS NOT LIMITED BY CONTROL GROUPS HERE: {enforced(one, zone)}")
-        over_memory(one, tmp_path, zone)
+def test_task_over_its_memory_dies_alone_and_is_started_again_by_its_policy(one, tmp_path):
+    with lone_agent(one, tmp_path, "watched", "--no-cgroups"):
+        over_memory(one, tmp_path, "watched")
+
+
+def test_task_over_its_memory_is_ended_by_the_kernel_in_its_control_group(one, tmp_path):
+    with lone_agent(one, tmp_path, "counted"):
+        if "memory (cgroup" not in enforced(one, "counted"):
+            pytest.skip(f"MEMORY IS NOT LIMITED BY CONTROL GROUPS HERE: {enforced(one, 'counted')}")
+        over_memory(one, tmp_path, "counted")
 
 
 def over_memory(one, tmp_path, zone):
@@ -259,7 +271,7 @@ def test_task_is_in_control_groups_and_what_left_its_process_group_dies_with_it(
         restart = {{ pause_ms = 50, attempts_max = 1 }}
     """
     ok(run(one, tmp_path, text))
-    (first,) = eventually(lambda: pids(tmp_path / "pids"), 60)
+    (first,) = said(tmp_path / "pids", 1)
     ((_, instance, _),) = all_run(one, "escape", 1)
     groups = groups_of(first)
     assert groups and all(group.name.endswith(f"-{instance}") for group in groups.values()), groups
@@ -269,7 +281,7 @@ def test_task_is_in_control_groups_and_what_left_its_process_group_dies_with_it(
     # Who supervises it is killed: the agent sees to what is left.
     supervisor = (one[0].data / "agent" / "tasks" / str(instance) / "pid").read_text().split()[0]
     os.kill(int(supervisor), signal.SIGKILL)
-    first, second = eventually(lambda: len(pids(tmp_path / "pids")) == 2 and pids(tmp_path / "pids"), 60)
+    first, second = said(tmp_path / "pids", 2)
     eventually(lambda: not alive(first), 60)
     (tmp_path / "go").touch()
     eventually(lambda: job(one, "escape")["summary"]["state"] == "failed", 60)
@@ -286,7 +298,7 @@ def test_stop_ends_the_whole_group_also_what_does_not_listen(one, tmp_path):
         grace_ms = 300
     """
     ok(run(one, tmp_path, text))
-    both = eventually(lambda: len(pids(tmp_path / "pids")) == 2 and pids(tmp_path / "pids"), 60)
+    both = said(tmp_path / "pids", 2)
     assert all(alive(pid) for pid in both)
     ok(althing(one, "job", "stop", "deaf", "--wait"))
     assert not any(alive(pid) for pid in both)
@@ -400,3 +412,189 @@ def test_machine_that_is_no_node_runs_tasks_and_leaves_in_order(one, tmp_path):
     assert len(agents) == 1, "it has left"
     assert "not zone = far" in ok(althing(one, "job", "status", "far"))
     ok(althing(one, "job", "stop", "far", "--wait"))
+
+
+def ask(server, method, path, body=None):
+    """JSON over HTTP to a console: the code and the answer."""
+    def once():
+        connection = http.client.HTTPConnection(server.console_address, timeout=60)
+        try:
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
+        finally:
+            connection.close()
+
+    # While there is no leader, nothing is done.
+    return eventually(lambda: (lambda answered: answered[0] != 503 and answered)(once()), 60)
+
+
+def place_all(server, scheduler, choose, stop):
+    """A scheduler: reads the cell, decides on that copy, commits; with how many conflicts."""
+    conflicts = 0
+    while not stop.is_set():
+        code, answer = ask(server, "GET", f"/v1/cell?scheduler={scheduler}")
+        if code != 200:
+            continue
+        _, view = answer
+        claims = []
+        for task in view["pending"]:
+            fits = [a for a in view["agents"] if all(a["free"][kind] >= n for kind, n in task["resources"].items())]
+            if fits:
+                agent = choose(fits)
+                for kind, n in task["resources"].items():
+                    agent["free"][kind] -= n
+                claims.append({"slot": task["slot"], "agent": agent["id"], "version": agent["version"]})
+        if not claims:
+            stop.wait(0.1)
+            continue
+        code, answer = ask(server, "POST", "/v1/cell/commit", {"scheduler": scheduler, "claims": claims})
+        if code == 200:
+            assert len(answer["placed"]) + len(answer["conflicts"]) == len(claims)
+            conflicts += len(answer["conflicts"])
+    return conflicts
+
+
+def test_two_schedulers_outside_place_their_jobs_on_one_cell_and_nobody_is_promised_too_much(three, tmp_path):
+    stop = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for name in "ab":
+            text = f"""
+                name = "{name}"
+                scheduler = "{name}"
+                [[tasks]]
+                count = 6
+                cpu_milli = 1000
+                command = ["sleep", "1000"]
+            """
+            ok(run(three, tmp_path, text))
+        status = ok(althing(three, "job", "status", "a"))
+        assert "placed by scheduler a" in status and "waits: for scheduler a" in status, status
+        # Both want the same agents first: 12 tasks, room for 12.
+        first = [pool.submit(place_all, three[n], name, lambda fits: fits[0], stop) for n, name in enumerate("ab")]
+        try:
+            for name in "ab":
+                all_run(three, name, 6)
+        finally:
+            stop.set()
+        print("conflicts:", [future.result(60) for future in first])
+    agents = json.loads(ok(althing(three, "agents", "--json")))
+    assert [its["used"]["cpu_milli"] for its in agents] == [4000] * 3
+    # A claim on what was seen before is refused, in words.
+    text = """
+        name = "late"
+        scheduler = "late"
+        [[tasks]]
+        command = ["true"]
+    """
+    ok(run(three, tmp_path, text))
+    _, (_, view) = ask(three[0], "GET", "/v1/cell?scheduler=late")
+    claim = {"slot": view["pending"][0]["slot"], "agent": view["agents"][0]["id"], "version": 1}
+    code, answer = ask(three[1], "POST", "/v1/cell/commit", {"scheduler": "late", "claims": [claim]})
+    assert code == 200 and answer["conflicts"][0]["why"] == "too full (cpu)", answer
+    ok(althing(three, "job", "stop", "a", "--wait"))
+    by_version = {"scheduler": "late", "claims": [claim], "by_version": True}
+    _, answer = ask(three[1], "POST", "/v1/cell/commit", by_version)
+    assert answer["placed"] == [] and "changed: version" in answer["conflicts"][0]["why"], answer
+    _, answer = ask(three[2], "POST", "/v1/cell/commit", {"scheduler": "late", "claims": [claim]})
+    assert answer["conflicts"] == [] and len(answer["placed"]) == 1, answer
+    eventually(lambda: job(three, "late")["summary"]["state"] == "succeeded", 60)
+    code, metrics = three[0].http("/metrics")
+    assert code == 200 and "althing_job_commits_total" in metrics
+
+
+class Framework:
+    """Runs as many tasks of one kind as it is offered room for, one for each offer."""
+
+    def __init__(self, server, name, cpu_milli, memory_mib):
+        self.server, self.name = server, name
+        self.task = {"name": "t", "command": ["sleep", "1000"], "cpu_milli": cpu_milli, "memory_mib": memory_mib}
+        code, answer = ask(server, "POST", "/v1/frameworks", {"name": name, "lease_ms": 4000})
+        assert code == 200, answer
+        self.generation = answer["generation"]
+        self.tasks, self.asked, self.stopped = [], False, threading.Event()
+
+    def fits(self, room):
+        return room["cpu_milli"] >= self.task["cpu_milli"] and room["memory_bytes"] >= self.task["memory_mib"] << 20
+
+    def run(self):
+        index = 0
+        path = f"/v1/frameworks/{self.name}"
+        while not self.stopped.is_set():
+            code, answer = ask(self.server, "GET", f"{path}/offers?generation={self.generation}&index={index}&wait_ms=1000")
+            if code != 200:
+                self.stopped.wait(0.1)
+                continue
+            self.asked = True
+            index, told = answer
+            self.tasks = told["tasks"]
+            for offer in told["offers"]:
+                tasks = [self.task] if self.fits(offer["resources"]) else []
+                body = {"offer": offer["id"], "tasks": tasks, "filter_ms": 1000}
+                code, answer = ask(self.server, "POST", f"{path}/answer?generation={self.generation}", body)
+                # An offer may be over before it is answered.
+                assert code in (200, 409, 503, 504), answer
+
+    def phases(self):
+        return [task["phase"] for task in self.tasks]
+
+
+def test_two_frameworks_are_offered_the_same_dominant_share_and_what_one_leaves_is_the_others(one, tmp_path):
+    gib = 1 << 10
+    size = ["--cpu-milli", "9000", "--memory-mib", str(18 * gib), "--disk-mib", "0"]
+    with contextlib.ExitStack() as stack:
+        # Of the node itself nothing is left for them.
+        text = """
+            name = "fill"
+            priority = 100
+            [[tasks]]
+            command = ["sleep", "1000"]
+            cpu_milli = 4000
+            constraints = ["zone != x", "zone != y"]
+        """
+        ok(run(one, tmp_path, text))
+        all_run(one, "fill", 1)
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(2))
+        a, b = Framework(one[0], "fa", 1000, 4 * gib), Framework(one[0], "fb", 3000, gib)
+        for framework in (a, b):
+            stack.callback(framework.stopped.set)
+        running = [pool.submit(framework.run) for framework in (a, b)]
+        # Both have asked before there is anything.
+        eventually(lambda: a.asked and b.asked, 60)
+
+        def counts():
+            all = json.loads(ok(althing(one, "job", "frameworks", "--json")))
+            return {its["name"]: its["running"] for its in all}
+
+        # The paper's agent (9 CPU, 18 GiB) and its tasks: 1 CPU and 4 GiB, 3 CPU and 1 GiB.
+        x = stack.enter_context(lone_agent(one, tmp_path, "x", *size))
+        eventually(lambda: counts() == {"fa": 3, "fb": 2}, 60)
+        all_run(one, "fa", 3)
+        all_run(one, "fb", 2)
+        assert "placed by framework" in ok(althing(one, "job", "status", "fa"))
+        code, page = one[0].http("/jobs")
+        assert code == 200 and "Dominant share" in page and "of memory" in page
+        # An agent dies: its tasks are told to their frameworks as lost, and nobody starts them again.
+        stack.enter_context(lone_agent(one, tmp_path, "y", *size))
+        eventually(lambda: sum(counts().values()) == 10, 60)
+        x.kill()
+        lost = {"ended": "lost"}
+        eventually(lambda: a.phases().count(lost) == 3 and b.phases().count(lost) == 2, 60)
+        eventually(lambda: sum(counts().values()) == 5, 60)
+        # A framework dies: its lease ends, its tasks with it, and the other is offered what it had.
+        before = counts()["fb"]
+        a.stopped.set()
+        assert running[0].result(60) is None
+        eventually(lambda: job(one, "fa")["summary"]["state"] == "stopped", 60)
+        eventually(lambda: counts()["fb"] == 3, 60)
+        assert before < 3
+        b.stopped.set()
+        assert running[1].result(60) is None
+        code, _ = ask(one[0], "DELETE", f"/v1/frameworks/fb?generation={b.generation}")
+        assert code == 200
+        eventually(lambda: job(one, "fb")["summary"]["state"] == "stopped", 60)
+        code, answer = ask(one[0], "GET", f"/v1/frameworks/fb/offers?generation={b.generation}")
+        assert code == 410, answer
+        ok(althing(one, "job", "stop", "fill", "--wait"))
+    agents_up(one, 1)

@@ -68,7 +68,7 @@ fn workload(bug: Bug) -> Workload {
             Workload::Locks
         }
         Bug::ExpireToldCheck | Bug::SleepThroughChecks => Workload::Services,
-        Bug::LoseAgentEarly => Workload::Jobs,
+        Bug::LoseAgentEarly | Bug::PromiseTwice => Workload::Jobs,
         Bug::CountSilenceAsDone => Workload::Globals,
         _ => Workload::Zookeeper,
     }
@@ -112,7 +112,6 @@ const ELSEWHERE: &[Bug] = &[
     Bug::CountUnknownAsRefusal,
     Bug::CompensateAcknowledgedOnly,
     Bug::TakeStaleResult,
-    Bug::PromiseTwice,
     Bug::HearStaleReports,
     Bug::LoseAgentThatCameBack,
 ];

@@ -2,7 +2,7 @@
 //! machine is promised more than it has, and what a machine that fell has run soon runs elsewhere.
 
 use crate::history::History;
-use crate::jobs::{JobsHistory, LEASE_MS, ROOM_MILLI, Ran, Work};
+use crate::jobs::{Committed, JobsHistory, LEASE_MS, ROOM_MILLI, Ran, Work};
 use scheduling::model::OnLost;
 use scheduling::query::JobState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,7 @@ pub fn check(history: &History) -> Vec<String> {
     rooms_suffice(jobs, &mut objections);
     fallen_run_elsewhere(jobs, &mut objections);
     lists_tell_what_runs(jobs, &mut objections);
+    commits_count_once(jobs, &mut objections);
     objections
 }
 
@@ -175,6 +176,23 @@ fn lists_tell_what_runs(jobs: &JobsHistory, objections: &mut Vec<String>) {
     }
 }
 
+/// An attempt that a scheduler was told of is of one task, and no other scheduler was told of it.
+fn commits_count_once(jobs: &JobsHistory, objections: &mut Vec<String>) {
+    let mut told = BTreeMap::new();
+    for committed in &jobs.committed {
+        let Committed {
+            at_us,
+            slot,
+            instance,
+        } = committed;
+        if let Some(before) = told.insert(*instance, *slot) {
+            objections.push(format!(
+                "attempt {instance} was committed for {before:?}, and at {at_us} for {slot:?}"
+            ));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +313,25 @@ mod tests {
             found(|jobs| jobs.accounts.push(Account { at_us, used_milli }))
         };
         assert_eq!((promised(1_001), promised(1_000)), (1, 0));
+    }
+
+    #[test]
+    fn attempt_that_was_committed_twice_is_found() {
+        let of = |second| {
+            found(|jobs| {
+                let committed = |index, instance| Committed {
+                    at_us: 1,
+                    slot: scheduling::command::Slot {
+                        index,
+                        ..Default::default()
+                    },
+                    instance,
+                };
+                jobs.committed.push(committed(0, 1));
+                jobs.committed.push(committed(1, second));
+            })
+        };
+        assert_eq!((of(1), of(2)), (1, 0));
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Machine {
             zone: format!("z{}", self.number % 2),
             attributes: BTreeMap::new(),
             packages: BTreeSet::new(),
-            resources: Resources::new(ROOM_MILLI, 0, 0),
+            resources: Resources::new(ROOM_MILLI, 1 << 30, 0),
             enforces: String::new(),
             lease_ms: LEASE_MS,
         };

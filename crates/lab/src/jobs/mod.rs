@@ -1,12 +1,16 @@
 //! The jobs' side of a run: users who want jobs, machines that run their tasks, what they do and what they saw.
 //!
+//! A user has a scheduler and a framework, too, which place tasks on what they saw a while ago.
+//!
 //! Each client is both. Its machine has an agent that registers, beats, takes work and says how it ended; the agent
 //! is killed while its tasks run on, the machine loses power with all of them, and the line to the cell breaks while
 //! answers are under way. What *really* ran, and when, is in [`Ran`]: the checkers compare it with what was promised.
 
 pub(crate) mod machine;
+pub(crate) mod outside;
 pub(crate) mod player;
 
+use scheduling::command::Slot;
 use scheduling::model::OnLost;
 use scheduling::query::JobState;
 
@@ -78,6 +82,17 @@ pub struct Account {
     pub used_milli: Vec<(u64, u64)>,
 }
 
+/// A claim of a scheduler outside that was carried out, as it was told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// When that was told.
+    pub at_us: u64,
+    /// Which task.
+    pub slot: Slot,
+    /// The attempt's number.
+    pub instance: u64,
+}
+
 /// What these clients did and saw.
 #[derive(Clone, Debug, Default)]
 pub struct JobsHistory {
@@ -89,6 +104,8 @@ pub struct JobsHistory {
     pub listed: Vec<Listed>,
     /// In the order in which they were answered.
     pub accounts: Vec<Account>,
+    /// In the order in which they were told.
+    pub committed: Vec<Committed>,
     /// Once nothing was broken any more, this machine lost power for good, then.
     pub fallen: Option<(usize, u64)>,
     /// What was listed at the very end.

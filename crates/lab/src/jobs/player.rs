@@ -1,6 +1,7 @@
 //! A user of the cell with a machine of his own.
 
 use super::machine::Machine;
+use super::outside::Outside;
 use super::{Account, Listed, ROOM_MILLI, Wanted, Work};
 use crate::caller::Caller;
 use crate::client::Context;
@@ -8,7 +9,7 @@ use crate::player::{self, Phase};
 use crate::world::ConnectionNote;
 use base::Rng;
 use node::{Call, CallReply, ClientId, JobsAnswer, JobsQuery, RequestId};
-use scheduling::model::{OnLost, Policy, Restart};
+use scheduling::model::{OnLost, PlacedBy, Policy, Restart};
 use scheduling::query::JobState;
 use scheduling::{Command, JobSpec, Resources, Rule, Task};
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub(crate) struct Player {
     clients: usize,
     rng: Rng,
     machine: Machine,
+    outside: Outside,
     caller: Caller<What>,
     /// Its jobs, by their places in the history.
     own: Vec<usize>,
@@ -59,6 +61,7 @@ impl Player {
             number,
             clients,
             machine: Machine::new(number, rng.fork(1)),
+            outside: Outside::new(number, rng.fork(2)),
             rng,
             caller: Caller::new(),
             own: Vec::new(),
@@ -120,7 +123,10 @@ impl Player {
             priority: self.rng.range(0, 4) as u32 * 50,
             rule: Rule::ALL[self.rng.range(0, Rule::ALL.len() as u64) as usize],
             tasks: vec![task],
-            placed_by: Default::default(),
+            placed_by: match self.rng.one_in(3) {
+                true => PlacedBy::Scheduler(Outside::scheduler(self.number)),
+                false => PlacedBy::Cell,
+            },
         };
         let call = Call::ChangeJobs(Command::Run { job: spec });
         self.caller.call(cx, &mut self.rng, What::Run(job), call);
@@ -207,11 +213,13 @@ impl Player {
         }
         // One of unknown outcome may turn up late: it is looked for again and again.
         let prefix = format!("j{}-", self.number);
+        let framework = Outside::framework(self.number);
+        let is_own = |name: &String| name.starts_with(&prefix) || *name == framework;
         let last = self
             .last
             .map(|job| cx.history.jobs.wanted[job].name.clone());
         let runs = |(name, (state, ..)): &(&String, &(JobState, u32, u32))| {
-            name.starts_with(&prefix) && *state == JobState::Runs && Some(*name) != last.as_ref()
+            is_own(name) && *state == JobState::Runs && Some(*name) != last.as_ref()
         };
         if let Some((name, _)) = self.states.iter().find(runs) {
             let wanted = &cx.history.jobs.wanted;
@@ -229,8 +237,8 @@ impl Player {
             let state = self.states.get(name).map(|(state, ..)| *state);
             matches!(state, Some(JobState::Runs | JobState::Stopping))
         };
-        let others_ended = (self.states.keys())
-            .all(|name| !name.starts_with(&prefix) || *name == last || !is_open(name));
+        let others_ended =
+            (self.states.keys()).all(|name| !is_own(name) || *name == last || !is_open(name));
         match self.states.get(&last) {
             Some((JobState::Runs, running, wanted)) if running == wanted && others_ended => {
                 self.done = true;
@@ -305,6 +313,7 @@ impl player::Player for Player {
     fn handle_called(&mut self, cx: &mut Context<'_>, request: RequestId, reply: &CallReply) {
         let now_us = cx.world.now_us;
         self.machine.handle_called(cx, request, reply);
+        self.outside.handle_called(cx, request, reply);
         let Some(pending) = self.caller.take(cx, request, reply) else {
             return;
         };
@@ -356,7 +365,11 @@ impl player::Player for Player {
         } else {
             self.machine.heal(cx.world.now_us);
         }
+        if !matches!(phase, Phase::Setup | Phase::Work) {
+            self.outside.leave();
+        }
         self.machine.tick(cx);
+        self.outside.tick(cx);
         self.caller.forget_lost(cx, |_| PATIENCE_US);
         match phase {
             Phase::Work => self.work(cx),
@@ -372,8 +385,13 @@ impl player::Player for Player {
     }
 
     fn calls(&self) -> (usize, usize) {
-        let (own, its) = (self.caller.counts, self.machine.calls());
-        (own.0 + its.0, own.1 + its.1)
+        let all = [
+            self.caller.counts,
+            self.machine.calls(),
+            self.outside.calls(),
+        ];
+        let add = |sum: (usize, usize), of: (usize, usize)| (sum.0 + of.0, sum.1 + of.1);
+        all.into_iter().fold((0, 0), add)
     }
 
     fn describe(&self) -> String {

@@ -3,7 +3,7 @@
 use super::house::{self, House};
 use node::{After, Call, CallReply, JobsAnswer, JobsQuery};
 use scheduling::command::Seen;
-use scheduling::model::{AgentSpec, OnLost, Policy, Restart};
+use scheduling::model::{AgentSpec, Framework, OnLost, Policy, Restart};
 use scheduling::query::{JobState, Work};
 use scheduling::{AgentId, Command, InstanceId, JobSpec, Reply, Resources, Rule, Task};
 
@@ -216,4 +216,58 @@ fn new_leader_grants_a_full_lease_and_then_finds_who_is_silent() {
     assert_eq!(state(&mut house, left, "a").1, [AgentId(7)]);
     house.run(u64::from(LEASE_MS) + 1_500);
     assert_eq!(state(&mut house, left, "a"), (JobState::Runs, vec![]));
+}
+
+#[test]
+fn framework_that_is_heard_is_offered_room_and_one_that_is_silent_goes_after_its_lease() {
+    let mut house = House::serving(3, 1);
+    let agent = register(&mut house, 0, 7, Vec::new());
+    let join = Command::Join {
+        name: "f".into(),
+        priority: 50,
+        framework: Framework {
+            weight: 1,
+            lease_ms: LEASE_MS,
+            generation: 0,
+        },
+    };
+    let joined = house.called(1, Call::ChangeJobs(join));
+    let CallReply::JobsChanged(Ok(Reply::Registered { generation })) = joined else {
+        panic!("not registered: {joined:?}");
+    };
+    let renew = |house: &mut House, m| {
+        let renew = Command::Renew {
+            name: "f".into(),
+            generation,
+            wants: true,
+        };
+        house.called(m, Call::ChangeJobs(renew))
+    };
+    let offers = |house: &mut House, m| {
+        let query = JobsQuery::Offers {
+            framework: "f".into(),
+            generation,
+        };
+        match house.called(m, Call::ReadJobs { query, after: None }) {
+            CallReply::Jobs { answer, .. } => match *answer {
+                JobsAnswer::Offers(Ok(view)) => view.offers,
+                other => panic!("no offers: {other:?}"),
+            },
+            other => panic!("no offers: {other:?}"),
+        }
+    };
+    for i in 0..8 {
+        assert!(beat(&mut house, 0, 7, agent));
+        let renewed = renew(&mut house, i % 3);
+        assert_eq!(renewed, CallReply::JobsChanged(Ok(Reply::Done)), "{i}");
+        house.run(u64::from(LEASE_MS) / 3);
+        assert_eq!(offers(&mut house, (i + 1) % 3)[0].agent.id, AgentId(7));
+    }
+    for _ in 0..5 {
+        assert!(beat(&mut house, 0, 7, agent));
+        house.run(u64::from(LEASE_MS) / 3);
+    }
+    let refused = CallReply::JobsChanged(Err(scheduling::Refusal::Outdated));
+    assert_eq!(renew(&mut house, 2), refused);
+    assert_eq!(state(&mut house, 1, "f").0, JobState::Stopped);
 }
