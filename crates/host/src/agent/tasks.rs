@@ -223,7 +223,12 @@ impl Tasks {
         }
         if self.memory_at.elapsed() >= MEMORY_TIME && self.any_alive() {
             self.memory_at = Instant::now();
-            let used = memory_by_group();
+            // Where the kernel counts, nothing is looked at.
+            let is_watched = |local: &Local| local.memory_bytes > 0 && local.end.is_none();
+            let used = match self.all.values().any(is_watched) {
+                true => memory_by_group(),
+                false => BTreeMap::new(),
+            };
             for local in self.all.values_mut().filter(|local| local.end.is_none()) {
                 let bytes = used.get(&local.pid).copied().unwrap_or(0);
                 let is_over = local.memory_bytes > 0 && bytes > local.memory_bytes;
