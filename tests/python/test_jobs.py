@@ -278,7 +278,7 @@ def test_task_is_in_control_groups_and_what_left_its_process_group_dies_with_it(
         name = "escape"
         [[tasks]]
         command = ["sh", "-c", {json.dumps(script)}]
-        cpu_milli = 500
+        cpu_milli = 2000
         restart = {{ pause_ms = 50, attempts_max = 1 }}
     """
     ok(run(one, tmp_path, text))
@@ -286,7 +286,7 @@ def test_task_is_in_control_groups_and_what_left_its_process_group_dies_with_it(
     ((_, instance, _),) = all_run(one, "escape", 1)
     groups = groups_of(first)
     assert groups and all(group.name.endswith(f"-{instance}") for group in groups.values()), groups
-    limits = {"memory": ("memory.limit_in_bytes", 64 << 20), "cpu": ("cpu.shares", 512), "pids": ("pids.max", 4096)}
+    limits = {"memory": ("memory.limit_in_bytes", 64 << 20), "cpu": ("cpu.shares", 2048), "pids": ("pids.max", 4096)}
     for name, (file, value) in limits.items():
         assert name not in groups or int((groups[name] / file).read_text()) == value
     # Who supervises it is killed: the agent sees to what is left.

@@ -4,10 +4,11 @@
 //! version 2, with one tree for all. A machine may have some controllers in the one and some in the other. A task's
 //! group stands beside or below the node's own, so that whatever limits the node limits its tasks together with it.
 //!
-//! Memory is a limit: beyond it the kernel ends the task. Processors are *shares*: a task may use what is idle, and
-//! where processors are short each gets in proportion to what it was promised. A hard quota (so many milliseconds of
-//! each 100) was not taken: it stops tasks in the middle of requests while processors stand idle, and as the cell never
-//! promises more than there is, the share is at least the promise.
+//! Memory is a limit: beyond it the kernel ends the task. Processors are *weights*: a task may use what is idle, and
+//! where processors are short it weighs as much as one process without a group of its own for each processor that it
+//! was promised, and never less than one: the node and whatever else runs here has no group, and would starve tasks that
+//! weigh less. A hard quota (so many milliseconds of each 100) was not taken: it stops tasks in the middle of requests
+//! while processors stand idle.
 
 use scheduling::Resources;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,10 @@ use std::path::PathBuf;
 
 /// Processes and threads of a task: what ends a task that starts itself again and again before it ends the machine.
 pub const PIDS_MAX: u32 = 4_096;
+/// What the kernel gives a process, or a group of which nothing was said: a task weighs no less.
+const CPU_SHARES_MIN: u64 = 1_024;
+/// The same in version 2.
+const CPU_WEIGHT_MIN: u64 = 100;
 /// Where a node in a tree of version 2 goes itself: a group there has either processes or limited groups below it.
 pub const LEAF: &str = "althing-node";
 
@@ -157,15 +162,14 @@ pub fn settings(version: Version, controller: Controller, given: Resources) -> V
             wanted("memory.swap.max", 0),
             wanted("memory.oom.group", 1),
         ],
-        // A whole processor is what the kernel gives a group, or a process of its own, by default.
         (Controller::Cpu, Version::V1) => {
             let shares = given.cpu_milli.saturating_mul(1_024) / 1_000;
-            vec![needed("cpu.shares", shares.clamp(2, 262_144))]
+            vec![needed("cpu.shares", shares.clamp(CPU_SHARES_MIN, 262_144))]
         }
         (Controller::Cpu, Version::V2) => {
             vec![needed(
                 "cpu.weight",
-                (given.cpu_milli / 10).clamp(1, 10_000),
+                (given.cpu_milli / 10).clamp(CPU_WEIGHT_MIN, 10_000),
             )]
         }
         (Controller::Pids, _) => vec![needed("pids.max", u64::from(PIDS_MAX))],
@@ -200,7 +204,7 @@ pub fn describe(trees: &[Tree], why_not: Option<&str>) -> String {
     }];
     let mut not = Vec::new();
     match by(Controller::Cpu) {
-        Some(version) => holds.push(format!("processors ({version}: in proportion when short)")),
+        Some(version) => holds.push(format!("processors ({version}: by weight when short)")),
         None => not.push("processor share"),
     }
     match by(Controller::Pids) {
@@ -286,7 +290,7 @@ mod tests {
         assert_eq!(settings(Version::V1, Controller::Memory, nothing), []);
         assert_eq!(
             settings(Version::V1, Controller::Cpu, nothing)[0].value,
-            "2"
+            "1024"
         );
     }
 
