@@ -48,6 +48,8 @@ pub enum Bug {
     CommitWithoutLease,
     /// A copy of a chunk whose checksum was found wrong keeps counting as good.
     TrustCorruptCopy,
+    /// A chunk is committed as if every node that was to get it had it, when one does.
+    CommitUnheard,
     /// A participant of a transaction commits when it has promised, before that is decided.
     CommitBeforeDecision,
     /// What a transaction holds is not held any more by a replica that was filled from a snapshot.
@@ -220,6 +222,7 @@ pub const ALL: &[Bug] = &[
     Bug::AnswerAnotherWaiter,
     Bug::CommitWithoutLease,
     Bug::TrustCorruptCopy,
+    Bug::CommitUnheard,
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,
