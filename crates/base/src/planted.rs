@@ -92,6 +92,10 @@ pub enum Bug {
     CountSilenceAsDone,
     /// An agent is lost when half of its lease is over.
     LoseAgentEarly,
+    /// A stand-by carries out again what it has of the primary's log.
+    FollowTwice,
+    /// A node of a primary that has started serves without having asked whether it was superseded.
+    ServeUnlooked,
     /// Of two copies of what a node says by gossip the one of more changes wins, whatever its incarnation.
     OldIncarnationWins,
     /// A bug of one of the lab's algorithms.
@@ -244,6 +248,8 @@ pub const ALL: &[Bug] = &[
     Bug::LoseAgentThatCameBack,
     Bug::CountSilenceAsDone,
     Bug::LoseAgentEarly,
+    Bug::FollowTwice,
+    Bug::ServeUnlooked,
     Bug::OldIncarnationWins,
 ];
 

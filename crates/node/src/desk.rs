@@ -168,7 +168,8 @@ impl Desk {
             Some("too many calls are under way on this node; call again later, or another node")
         } else if unit.is_some() && cx.follows {
             Some(
-                "this cluster follows another one and takes no writes: write there, or promote this one",
+                "this cluster follows another one, was superseded, or is asking whether it was, and takes no writes: \
+                 write where the primary is, or promote this one",
             )
         } else if call.adds() && cx.full.contains(&shard) {
             Some("the disk is nearly full: what adds data is refused; remove something first")
