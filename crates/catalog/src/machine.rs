@@ -625,6 +625,18 @@ mod tests {
     }
 
     #[test]
+    fn so_many_followers_are_remembered_and_no_more() {
+        let mut c = formed();
+        for number in 0..=FOLLOWERS_MAX {
+            let address = format!("s{number:02}:1");
+            c.apply_command(CatalogCommand::FollowedBy { address });
+            assert_eq!(Catalog::decode(&c.encode()), Ok(c.clone()));
+        }
+        assert_eq!(c.followers.len(), FOLLOWERS_MAX);
+        assert!(c.followers.contains("s00:1"));
+    }
+
+    #[test]
     fn observer_is_no_heir_and_survives_the_byte_form() {
         let mut c = formed();
         c.apply_command(CatalogCommand::Admit {

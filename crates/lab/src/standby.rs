@@ -464,6 +464,12 @@ impl Pair {
     fn suffer(&mut self) {
         let now_us = self.world.now_us;
         match self.phase {
+            // What was to come back from an earlier death does not.
+            Phase::Promoting | Phase::Apart if self.dies() && self.fenced_us.is_none() => {
+                for node in 0..NODES {
+                    self.world.crash(node, false);
+                }
+            }
             Phase::Following => {
                 let node = self.rng.range(0, 2 * NODES as u64) as usize;
                 match self.rng.range(0, 400) {
@@ -538,11 +544,7 @@ impl Pair {
                     return self.give_up("the stand-by is promoted");
                 }
                 if self.promote.is_none() || waited_us % 1_000_000 < TICK_US {
-                    let node = NODES + self.rng.range(0, NODES as u64) as usize;
-                    if self.world.is_up(node) {
-                        let command = AdminCommand::Promote { force: true };
-                        self.promote = Some(self.world.ask(node, command));
-                    }
+                    self.order_promotion();
                 }
             }
             Phase::Apart => self.be_apart(waited_us),
@@ -566,6 +568,14 @@ impl Pair {
         }
     }
 
+    fn order_promotion(&mut self) {
+        let node = NODES + self.rng.range(0, NODES as u64) as usize;
+        if self.world.is_up(node) {
+            let command = AdminCommand::Promote { force: true };
+            self.promote = Some(self.world.ask(node, command));
+        }
+    }
+
     fn give_up(&mut self, what: &str) {
         let phases: Vec<String> = (self.statuses.iter())
             .map(|(node, s)| format!("node{node} {} ({})", s.phase, s.waiting_for))
@@ -578,14 +588,17 @@ impl Pair {
         self.phase = Phase::Done;
     }
 
+    fn dies(&self) -> bool {
+        matches!(self.disaster, Disaster::Dies | Disaster::DiesAndIsCutOff)
+    }
+
     fn begin_disaster(&mut self) {
         let now_us = self.world.now_us;
         self.world.unblock_all();
         self.world.duplicate(false);
         for node in 0..2 * NODES {
             self.world.nodes[node].paused_until_us = 0;
-            let dies = matches!(self.disaster, Disaster::Dies | Disaster::DiesAndIsCutOff);
-            if node < NODES && dies {
+            if node < NODES && self.dies() {
                 let power = self.rng.one_in(2);
                 self.world.crash(node, power);
             } else {
@@ -604,6 +617,9 @@ impl Pair {
         let Some(own_us) = self.own_us else {
             if waited_us > HEAL_US {
                 self.give_up("the promoted cluster takes a write");
+            } else if waited_us % 2_000_000 < TICK_US {
+                // What was proposed may be lost with a leader.
+                self.order_promotion();
             }
             return;
         };
@@ -620,7 +636,7 @@ impl Pair {
                     self.fenced_us = Some(own_us);
                 } else if now_us >= own_us + 500_000 + LOOK_US {
                     // It may have begun to serve, since it was not told otherwise.
-                    self.fenced_us = None;
+                    self.fenced_us = Some(u64::MAX);
                     if now_us >= own_us + 9_000_000 {
                         self.world.unblock_all();
                         self.fenced_us = Some(now_us + HEARD_US);

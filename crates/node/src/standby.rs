@@ -130,10 +130,10 @@ impl Core {
         }
     }
 
-    /// False in a node that has started until a stand-by that is known has said that it was not promoted, or could not
-    /// be asked for long.
+    /// False in a node that has started until its catalog has caught up and names no stand-by, or one has said that it was
+    /// not promoted, or none could be asked for long.
     pub(crate) fn has_looked(&self) -> bool {
-        self.standby.may_serve || self.catalog.followers.is_empty() || planted(Bug::ServeUnlooked)
+        self.standby.may_serve || planted(Bug::ServeUnlooked)
     }
 
     /// Asks those who follow whether they have taken this cluster's place, until they say so.
