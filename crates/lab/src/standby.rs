@@ -19,7 +19,7 @@ use node::{
     RequestId, Status,
 };
 use std::collections::BTreeMap;
-use storage::files::{Command, Refusal};
+use storage::files::{Command, FileStat, Refusal};
 
 /// Nodes of each cluster.
 const NODES: usize = 3;
@@ -72,7 +72,8 @@ enum Phase {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum What {
     Write(usize),
-    List,
+    /// At the stand-by, or at the primary.
+    List(bool),
 }
 
 /// A writer's steps: make 1, make 2, remove 1, make 3, remove 2, … A set of names says how many were taken.
@@ -111,6 +112,8 @@ struct Pair {
     taken_over: Option<Vec<usize>>,
     /// Steps of each writer that the stand-by was seen to have, and when that was answered.
     seen: Vec<(u64, Vec<usize>)>,
+    /// The number of what each name was seen to have.
+    inodes: BTreeMap<String, u64>,
     statuses: BTreeMap<usize, Status>,
     asked: BTreeMap<RequestId, usize>,
     lists: usize,
@@ -206,6 +209,7 @@ impl Pair {
             own_us: None,
             taken_over: None,
             seen: Vec::new(),
+            inodes: BTreeMap::new(),
             statuses: BTreeMap::new(),
             asked: BTreeMap::new(),
             lists: 0,
@@ -304,7 +308,9 @@ impl Pair {
     }
 
     fn list(&mut self) {
-        if self.caller.is_calling(|what| *what == What::List) || !self.rng.one_in(6) {
+        let is_standby = self.phase != Phase::Following || self.rng.one_in(2);
+        let what = What::List(is_standby);
+        if self.caller.is_calling(|other| *other == what) || !self.rng.one_in(4) {
             return;
         }
         let query = FilesQuery::List {
@@ -312,7 +318,7 @@ impl Pair {
             after: String::new(),
             count_max: 1_000,
         };
-        self.call(true, What::List, Call::ReadFiles(query));
+        self.call(is_standby, what, Call::ReadFiles(query));
     }
 
     fn called(&mut self, request: RequestId, reply: &CallReply) {
@@ -337,11 +343,14 @@ impl Pair {
                     _ => {}
                 }
             }
-            (What::List, CallReply::Files(answer)) => {
+            (What::List(is_standby), CallReply::Files(answer)) => {
                 if let FilesAnswer::List(listed) = &**answer {
                     let names = listed.as_ref().map(|(rows, _)| &rows[..]).unwrap_or(&[]);
+                    self.compare(names);
                     let names: Vec<&str> = names.iter().map(|row| &row.name[..]).collect();
-                    self.listed(pending.invoked_us, &names);
+                    if is_standby {
+                        self.listed(pending.invoked_us, &names);
+                    }
                 }
             }
             _ => {}
@@ -355,6 +364,19 @@ impl Pair {
                 "the old primary took a write that was asked for at {invoked_us}, superseded and to know it since {}",
                 self.fenced_us.unwrap_or(0)
             ));
+        }
+    }
+
+    /// What has a name is the same on both sides: the primary's log was carried out once.
+    fn compare(&mut self, rows: &[FileStat]) {
+        for row in rows {
+            let known = *self.inodes.entry(row.name.clone()).or_insert(row.inode);
+            if known != row.inode {
+                let (name, inode) = (&row.name, row.inode);
+                let text =
+                    format!("{name} has number {known} on one side and {inode} on the other");
+                self.violations.push(text);
+            }
         }
     }
 

@@ -25,7 +25,6 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::AnswerAnotherWaiter
         | Bug::CommitWithoutLease
         | Bug::TrustCorruptCopy
-        | Bug::CommitUnheard
         | Bug::CommitBeforeDecision
         | Bug::ForgetLocksOnSnapshot
         | Bug::CommitWithoutRecord
@@ -52,7 +51,7 @@ fn faults(bug: Bug) -> &'static str {
         Bug::ForwardTwice => "streams,partition",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
         Bug::Peer(_) | Bug::Computing(_) => unreachable!("planted beside its algorithm"),
-        Bug::OldIncarnationWins => "crash",
+        Bug::OldIncarnationWins | Bug::CommitUnheard => "crash",
     }
 }
 

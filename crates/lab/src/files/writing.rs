@@ -43,7 +43,8 @@ enum Stage {
     Begin,
     Servers,
     Transfer(u64, Attempt, u64),
-    Commit(storage::files::NewChunk, u64),
+    /// With when it was sent, and those who are to be said to have it and do not.
+    Commit(storage::files::NewChunk, u64, Vec<usize>),
     Close,
     Abandon,
     Over,
@@ -125,7 +126,7 @@ impl Writing {
             },
             Stage::Servers => return Next::Ask(Call::ReadFiles(FilesQuery::Servers)),
             Stage::Transfer(..) => return Next::Wait,
-            Stage::Commit(new, _) => Command::Commit {
+            Stage::Commit(new, ..) => Command::Commit {
                 chunk: self.id,
                 new: new.clone(),
             },
@@ -218,7 +219,12 @@ impl Writing {
                 let number = transfers.put(cx, rng, self.process, (key, bytes), targets);
                 self.enter(Stage::Transfer(number, attempt, now_us));
             }
-            (Stage::Commit(new, since_us), Some(CallReply::FilesChanged(Ok(_)))) => {
+            (Stage::Commit(new, since_us, without), Some(CallReply::FilesChanged(Ok(_)))) => {
+                for node in without {
+                    let id = self.id;
+                    let complaint = format!("node{node} is said to have chunk {id}, and does not");
+                    cx.history.files.complaints.push(complaint);
+                }
                 for id in new.copies {
                     if let Some(node) = node_of(cx, id) {
                         cx.history.files.say(self.id, node, since_us);
@@ -273,12 +279,22 @@ impl Writing {
         if *own != number {
             return;
         }
+        let since_us = *since_us;
+        let has = |node: &usize, key| {
+            let disk = cx.history.files.disks.get(node);
+            disk.is_some_and(|disk| disk.chunks.contains_key(&key) || disk.harmed_us >= since_us)
+        };
         let holders = nodes.iter().map(|node| cx.world.nodes[*node].id());
-        let (bytes, since_us) = (&self.pieces[0], *since_us);
+        let bytes = &self.pieces[0];
         let (length, sum) = (bytes.len() as u32, crc32c::crc32c(bytes));
         let ended = self.sending.ended(attempt, holders.collect(), length, sum);
         match ended {
-            Some(new) => self.enter(Stage::Commit(new, since_us)),
+            Some(new) => {
+                let key = (self.id, new.generation);
+                let said = new.copies.iter().filter_map(|id| node_of(cx, *id));
+                let without = said.filter(|node| !has(node, key)).collect();
+                self.enter(Stage::Commit(new, since_us, without));
+            }
             None => {
                 self.next_us = cx.world.now_us + ATTEMPT_US;
                 self.enter(Stage::Servers);
