@@ -276,11 +276,11 @@ impl Keepers {
                     self.carry_out(cx, node, pending.invoked_us, duties.clone());
                 }
             }
-            (What::Tell(made, all), CallReply::FilesChanged(Ok(Reply::Changed { count }))) => {
-                if *count as usize == all {
-                    for (chunk, since_us) in made {
-                        cx.history.files.say(chunk, node, since_us);
-                    }
+            (What::Tell(made, all), CallReply::FilesChanged(Ok(Reply::Changed { count })))
+                if *count as usize == all =>
+            {
+                for (chunk, since_us) in made {
+                    cx.history.files.say(chunk, node, since_us);
                 }
             }
             // What was not heard is found again.

@@ -284,13 +284,13 @@ impl Player {
             Doing::Change(change) if change.is_over => Next::Over,
             Doing::Change(change) => {
                 change.invoked_us = Some(cx.world.now_us);
-                Next::Ask(Call::ChangeFiles(change.command.clone()))
+                Next::Ask(Box::new(Call::ChangeFiles(change.command.clone())))
             }
         };
         match next {
             Next::Over => return self.ended(cx, doing),
             Next::Wait => self.renew(cx, &doing),
-            Next::Ask(call) => self.caller.call_at(cx, process.node, What::Step, call),
+            Next::Ask(call) => self.caller.call_at(cx, process.node, What::Step, *call),
         }
         self.doing = Some(doing);
     }

@@ -33,9 +33,13 @@ pub(crate) enum Next {
     /// It waits for a transfer, or for its time.
     Wait,
     /// This is to be asked at its node.
-    Ask(Call),
+    Ask(Box<Call>),
     /// It is over.
     Over,
+}
+
+fn ask(call: Call) -> Next {
+    Next::Ask(Box::new(call))
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,7 +128,7 @@ impl Writing {
                 copies: self.copies,
                 lease_ms: super::LEASE_MS,
             },
-            Stage::Servers => return Next::Ask(Call::ReadFiles(FilesQuery::Servers)),
+            Stage::Servers => return ask(Call::ReadFiles(FilesQuery::Servers)),
             Stage::Transfer(..) => return Next::Wait,
             Stage::Commit(new, ..) => Command::Commit {
                 chunk: self.id,
@@ -137,7 +141,7 @@ impl Writing {
             Stage::Abandon => Command::Abandon { write },
             Stage::Over => return Next::Over,
         };
-        Next::Ask(Call::ChangeFiles(command))
+        ask(Call::ChangeFiles(command))
     }
 
     /// Its lease goes on, where it has one.
@@ -404,7 +408,7 @@ impl Reading {
             }
             return Next::Wait;
         }
-        Next::Ask(Call::ReadFiles(FilesQuery::Locate {
+        ask(Call::ReadFiles(FilesQuery::Locate {
             path: super::path(self.pair, self.slot),
             offset: 0,
             length: u64::MAX,
