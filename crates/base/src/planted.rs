@@ -92,8 +92,6 @@ pub enum Bug {
     CountSilenceAsDone,
     /// An agent is lost when half of its lease is over.
     LoseAgentEarly,
-    /// A stand-by carries out again what it has of the primary's log.
-    FollowTwice,
     /// A node of a primary that has started serves without having asked whether it was superseded.
     ServeUnlooked,
     /// Of two copies of what a node says by gossip the one of more changes wins, whatever its incarnation.
@@ -248,7 +246,6 @@ pub const ALL: &[Bug] = &[
     Bug::LoseAgentThatCameBack,
     Bug::CountSilenceAsDone,
     Bug::LoseAgentEarly,
-    Bug::FollowTwice,
     Bug::ServeUnlooked,
     Bug::OldIncarnationWins,
 ];

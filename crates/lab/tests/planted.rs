@@ -43,7 +43,6 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::CompensateAcknowledgedOnly
         | Bug::TakeStaleResult
         | Bug::CountSilenceAsDone
-        | Bug::FollowTwice
         | Bug::ServeUnlooked
         | Bug::LoseAgentEarly => "none",
         Bug::ExpireEarly | Bug::RepeatBatch => "connections",
@@ -72,7 +71,7 @@ fn workload(bug: Bug) -> Workload {
         Bug::ExpireToldCheck | Bug::SleepThroughChecks => Workload::Services,
         Bug::LoseAgentEarly => Workload::Jobs,
         Bug::CountSilenceAsDone => Workload::Globals,
-        Bug::FollowTwice | Bug::ServeUnlooked => Workload::Standby,
+        Bug::ServeUnlooked => Workload::Standby,
         Bug::CommitWithoutLease | Bug::TrustCorruptCopy | Bug::CommitUnheard => Workload::Files,
         _ => Workload::Zookeeper,
     }

@@ -5,7 +5,6 @@ use crate::entry::Batch;
 use crate::follow::{Followed, Source};
 use crate::snapshot::Restorer;
 use crate::version;
-use base::planted::{Bug, planted};
 use base::{ApplyFault, LogIndex};
 use bytes::Bytes;
 
@@ -73,13 +72,10 @@ impl Shard {
         let Some(state) = self.machine.data_mut() else {
             return;
         };
-        let is_again = planted(Bug::FollowTwice)
-            && !state.source.is_closed
-            && (2..=state.source.index).contains(&index);
-        if !state.source.expects(index) && !is_again {
+        if !state.source.expects(index) {
             return;
         }
-        state.source.index = state.source.index.max(index);
+        state.source.index = index;
         state.source.commit = commit;
         self.staged = None;
         if data.is_empty() {
