@@ -48,6 +48,8 @@ pub enum Bug {
     CommitWithoutLease,
     /// A copy of a chunk whose checksum was found wrong keeps counting as good.
     TrustCorruptCopy,
+    /// A chunk is committed as if every node that was to get it had it, when one does.
+    CommitUnheard,
     /// A participant of a transaction commits when it has promised, before that is decided.
     CommitBeforeDecision,
     /// What a transaction holds is not held any more by a replica that was filled from a snapshot.
@@ -90,6 +92,8 @@ pub enum Bug {
     CountSilenceAsDone,
     /// An agent is lost when half of its lease is over.
     LoseAgentEarly,
+    /// A node of a primary that has started serves without having asked whether it was superseded.
+    ServeUnlooked,
     /// Of two copies of what a node says by gossip the one of more changes wins, whatever its incarnation.
     OldIncarnationWins,
     /// A bug of one of the lab's algorithms.
@@ -220,6 +224,7 @@ pub const ALL: &[Bug] = &[
     Bug::AnswerAnotherWaiter,
     Bug::CommitWithoutLease,
     Bug::TrustCorruptCopy,
+    Bug::CommitUnheard,
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,
@@ -241,6 +246,7 @@ pub const ALL: &[Bug] = &[
     Bug::LoseAgentThatCameBack,
     Bug::CountSilenceAsDone,
     Bug::LoseAgentEarly,
+    Bug::ServeUnlooked,
     Bug::OldIncarnationWins,
 ];
 

@@ -64,6 +64,11 @@ pub enum CatalogCommand {
         /// Which one and where, for people.
         by: String,
     },
+    /// A node of a stand-by follows this cluster: it is asked whether it took its place, before clients are served.
+    FollowedBy {
+        /// Its inter-node address.
+        address: String,
+    },
     /// A switch of the gateways is set, or, without a value, removed.
     SetSwitch {
         /// Whose: a route's name.
@@ -137,6 +142,9 @@ impl CatalogCommand {
             Self::Supersede { by } => {
                 w.u8(11).str(by);
             }
+            Self::FollowedBy { address } => {
+                w.u8(14).str(address);
+            }
             Self::SetSwitch { name, value } => {
                 w.u8(7).str(name).str(value);
             }
@@ -196,6 +204,9 @@ impl CatalogCommand {
             10 => Self::Promote,
             11 => Self::Supersede {
                 by: r.str()?.to_owned(),
+            },
+            14 => Self::FollowedBy {
+                address: r.str()?.to_owned(),
             },
             7 => Self::SetSwitch {
                 name: r.str()?.to_owned(),

@@ -11,7 +11,7 @@ pub mod pool;
 
 pub use command::CatalogCommand;
 pub use machine::{
-    Catalog, CatalogOutput, GROUPS_MAX, GroupRecord, META_SHARD, Member, MemberState, SWITCHES_MAX,
-    ShardRecord, TREE_SHARD, VOTERS_MAX,
+    Catalog, CatalogOutput, FOLLOWERS_MAX, GROUPS_MAX, GroupRecord, META_SHARD, Member,
+    MemberState, SWITCHES_MAX, ShardRecord, TREE_SHARD, VOTERS_MAX,
 };
 pub use pool::{Durability, POOL_SHARDS_MAX, Policy, Pool, PoolSpec};

@@ -7,7 +7,7 @@ use base::{
     Stamp, State, Writer,
 };
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The catalog's own shard.
 pub const META_SHARD: ShardId = ShardId(1);
@@ -18,6 +18,8 @@ pub const VOTERS_MAX: usize = 5;
 
 /// Most switches that are set at a time.
 pub const SWITCHES_MAX: usize = 1_000;
+/// Nodes of stand-bys that are remembered; further ones follow all the same.
+pub const FOLLOWERS_MAX: usize = 16;
 /// Most groups at a time.
 pub const GROUPS_MAX: usize = 64;
 
@@ -108,6 +110,8 @@ pub struct Catalog {
     pub source: Option<Source>,
     /// The stand-by that took this cluster's place: it serves nobody any more.
     pub superseded_by: Option<String>,
+    /// Nodes of stand-bys that follow this cluster, or did: their inter-node addresses.
+    pub followers: BTreeSet<String>,
     /// Groups, by numbers that are never used twice.
     pub groups: BTreeMap<u64, GroupRecord>,
     next_group: u64,
@@ -260,6 +264,11 @@ impl Catalog {
             CatalogCommand::Supersede { by } => {
                 self.superseded_by.get_or_insert(by);
             }
+            CatalogCommand::FollowedBy { address } => {
+                if self.followers.len() < FOLLOWERS_MAX {
+                    self.followers.insert(address);
+                }
+            }
             CatalogCommand::SetSwitch { name, value } => {
                 if value.is_empty() {
                     self.switches.remove(&name);
@@ -362,7 +371,8 @@ impl Catalog {
         w.str(&self.cache_pool);
         // Without any of these the form is as it was before there were any.
         let stands_by = self.source.is_some() || self.superseded_by.is_some();
-        let groups = self.next_group > 0;
+        let followed = !self.followers.is_empty();
+        let groups = self.next_group > 0 || followed;
         if !self.switches.is_empty() || stands_by || groups {
             w.u32(self.switches.len() as u32);
             for (name, value) in &self.switches {
@@ -388,6 +398,12 @@ impl Catalog {
                 group.nodes.iter().for_each(|node| {
                     w.u64(node.0);
                 });
+            }
+        }
+        if followed {
+            w.u32(self.followers.len() as u32);
+            for address in &self.followers {
+                w.str(address);
             }
         }
         w.into_vec()
@@ -473,6 +489,11 @@ impl Catalog {
                         .collect::<Result<_, DecodeError>>()?,
                 };
                 catalog.groups.insert(number, group);
+            }
+            if !r.is_empty() {
+                for _ in 0..r.count(4)? {
+                    catalog.followers.insert(r.str()?.to_owned());
+                }
             }
         }
         r.finish()?;
@@ -601,6 +622,18 @@ mod tests {
         c.apply_command(CatalogCommand::Supersede { by: "y".into() });
         assert_eq!(c.superseded_by.as_deref(), Some("x"));
         assert_eq!(Catalog::decode(&c.encode()), Ok(c));
+    }
+
+    #[test]
+    fn so_many_followers_are_remembered_and_no_more() {
+        let mut c = formed();
+        for number in 0..=FOLLOWERS_MAX {
+            let address = format!("s{number:02}:1");
+            c.apply_command(CatalogCommand::FollowedBy { address });
+            assert_eq!(Catalog::decode(&c.encode()), Ok(c.clone()));
+        }
+        assert_eq!(c.followers.len(), FOLLOWERS_MAX);
+        assert!(c.followers.contains("s00:1"));
     }
 
     #[test]

@@ -54,6 +54,13 @@ impl<T> Caller<T> {
         self.send(cx, what, call, Place { node, core: 0 }, invoked_us);
     }
 
+    /// Asks one node.
+    pub(crate) fn call_at(&mut self, cx: &mut Context<'_>, node: usize, what: T, call: Call) {
+        self.counts.0 += 1;
+        let invoked_us = cx.world.now_us;
+        self.send(cx, what, call, Place { node, core: 0 }, invoked_us);
+    }
+
     fn send(&mut self, cx: &mut Context<'_>, what: T, call: Call, place: Place, invoked_us: u64) {
         let life = cx.world.nodes[place.node].life;
         let request = cx.world.call(place, call.clone());

@@ -1,6 +1,7 @@
 //! What the clients did and saw: the only thing that the checkers look at.
 
 use crate::cache::CacheHistory;
+use crate::files::FilesHistory;
 use crate::globals::GlobalsHistory;
 use crate::jobs::JobsHistory;
 use crate::kafka::KafkaHistory;
@@ -253,6 +254,8 @@ pub struct History {
     pub jobs: JobsHistory,
     /// What initiators of global transactions and their services did and saw.
     pub globals: GlobalsHistory,
+    /// What the files' clients did and saw, and what chunk servers have.
+    pub files: FilesHistory,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

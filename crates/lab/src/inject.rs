@@ -164,6 +164,7 @@ impl Run {
             Fault::Wipe { pick } | Fault::Flip { pick } | Fault::Lose { pick } => {
                 if self.can_lose_a_log()
                     && let Some(node) = self.pick(pick)
+                    && self.history.files.can_spare_all(node)
                 {
                     self.lose(node, fault);
                     self.world.boot_at(now_us + 300_000, node);
@@ -190,6 +191,7 @@ impl Run {
     }
 
     fn lose(&mut self, node: usize, fault: &Fault) {
+        let now_us = self.world.now_us;
         // Whoever may have to join again is configured with those who are members now.
         let members = self.members.iter().map(|member| address(*member)).collect();
         self.world.nodes[node].config.initial_members = members;
@@ -199,6 +201,7 @@ impl Run {
         let what = match fault {
             Fault::Wipe { .. } => {
                 disk.wipe();
+                self.history.files.wipe(node, now_us);
                 Some("everything".to_owned())
             }
             Fault::Lose { .. } => {
@@ -280,7 +283,11 @@ impl Run {
                 other,
                 lose,
             } => {
-                if self.victim.is_none() && self.world.is_up(victim) && self.world.is_up(other) {
+                if self.victim.is_none()
+                    && self.world.is_up(victim)
+                    && self.world.is_up(other)
+                    && self.history.files.can_spare_all(victim)
+                {
                     let fault = if lose {
                         Fault::Lose { pick: 0 }
                     } else {
@@ -400,6 +407,7 @@ impl Run {
                 "someone reads `{reason}`, wipes node{node} and starts it again"
             ));
             self.world.nodes[node].disk.wipe();
+            self.history.files.wipe(node, now_us);
             self.world.boot_at(now_us + 500_000, node);
             return;
         }

@@ -4,7 +4,7 @@
 //! Reading order: [`run()`] (one run and its phases), `world` (the queue of occurrences), `network`, `disk`
 //! and `clock` (what nodes stand on), `player`, `client` and `workload` (who asks), `cache` and `kafka` (who asks
 //! in Redis' and in Kafka's protocol), `locks` (who contends for locks), `tellers` (who calls for transactions),
-//! `caller` (calls to desks), `services`, `jobs`, `globals` (who asks over HTTP), `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
+//! `caller` (calls to desks), `services`, `jobs`, `globals`, `files` (who asks over HTTP), `standby` (a primary and its stand-by), `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
 
 #![warn(missing_docs)]
 
@@ -17,6 +17,7 @@ mod clock;
 mod disk;
 mod dump;
 mod faults;
+mod files;
 mod globals;
 mod gossip;
 mod history;
@@ -34,6 +35,7 @@ mod run;
 mod scenarios;
 mod schedule;
 mod services;
+mod standby;
 mod tellers;
 mod trace;
 mod workload;

@@ -358,6 +358,12 @@ impl World {
         }
     }
 
+    /// True when two nodes hear each other.
+    pub(crate) fn reaches(&self, a: usize, b: usize) -> bool {
+        let blocked = &self.network.blocked;
+        !blocked.contains(&(a, b)) && !blocked.contains(&(b, a))
+    }
+
     /// From now on `to` hears nothing from `from`.
     pub fn block(&mut self, from: usize, to: usize) {
         self.network.blocked.insert((from, to));

@@ -5,6 +5,7 @@ use crate::check;
 use crate::client::Context;
 use crate::dump::Dumper;
 use crate::faults::{self, Faults, Planned};
+use crate::files;
 use crate::globals;
 use crate::gossip;
 use crate::history::History;
@@ -14,6 +15,7 @@ use crate::locks;
 use crate::player::{self, Phase, Player};
 use crate::process::boot_core;
 use crate::services;
+use crate::standby;
 use crate::tellers::Teller;
 use crate::trace::Trace;
 use crate::world::{News, Place, World};
@@ -89,6 +91,10 @@ pub enum Workload {
     Jobs,
     /// Initiators of global transactions, and the services that these call.
     Globals,
+    /// Writers and readers of files, and chunk servers.
+    Files,
+    /// Two clusters: one follows the other, and takes its place. A run of its own, with faults of its own.
+    Standby,
     /// All of these.
     All,
 }
@@ -112,6 +118,8 @@ impl Workload {
             Self::Locks => "locks",
             Self::Jobs => "jobs",
             Self::Globals => "globals",
+            Self::Files => "files",
+            Self::Standby => "standby",
         }
     }
 
@@ -126,6 +134,8 @@ impl Workload {
             Self::Locks => matches!(kind, Kind::TreeLock | Kind::CacheLock),
             Self::Jobs => kind == Kind::Jobs,
             Self::Globals => kind == Kind::Globals,
+            Self::Files => kind == Kind::Files,
+            Self::Standby => false,
         }
     }
 }
@@ -142,6 +152,7 @@ enum Kind {
     Services,
     Jobs,
     Globals,
+    Files,
 }
 
 impl Kind {
@@ -155,6 +166,7 @@ impl Kind {
         Self::Services,
         Self::Jobs,
         Self::Globals,
+        Self::Files,
     ];
 
     /// The fork of the seed that is theirs, and when the first of them begins.
@@ -169,6 +181,7 @@ impl Kind {
             Self::Services => (12, 2_100),
             Self::Jobs => (13, 2_300),
             Self::Globals => (14, 2_500),
+            Self::Files => (15, 2_700),
         }
     }
 }
@@ -268,6 +281,9 @@ pub fn run(options: &Options) -> Report {
 }
 
 fn run_inner(options: &Options) -> Report {
+    if options.workload == Workload::Standby {
+        return standby::run(options);
+    }
     let mut run = Run::new(options);
     run.play();
     let violations = run.judge();
@@ -306,6 +322,7 @@ impl Run {
             initial_members: (0..options.nodes).map(address).collect(),
             snapshot_chunk_bytes: [64, 1 << 10, 256 << 10][shape.range(0, 3) as usize],
             snapshot_log_bytes: [8 << 10, 64 << 10, 64 << 20][shape.range(0, 3) as usize],
+            files_copy_after_us: 2_000_000,
             ..CoreConfig::default()
         };
         let padding = [0, 0, 200, 2_000][shape.range(0, 4) as usize];
@@ -394,6 +411,10 @@ impl Run {
                         Box::new(jobs::player::Player::new(number, clients, rng))
                     }
                     Kind::Globals => Box::new(globals::player::Player::new(number, rng)),
+                    Kind::Files => {
+                        let (clients, nodes) = (options.clients, options.nodes);
+                        Box::new(files::player::Player::new(number, clients, nodes, rng))
+                    }
                 };
                 run.alarm(first_us + number as u64, Alarm::Client(run.players.len()));
                 run.players.push(player);
@@ -410,6 +431,9 @@ impl Run {
     pub(crate) fn config(&self, number: usize) -> CoreConfig {
         let mut config = self.template.clone();
         config.address = address(number);
+        if self.workload.has(Kind::Files) {
+            config.chunks_address = Some(format!("10.0.0.{}:7400", number + 1));
+        }
         if self.workload.has(Kind::Kafka) {
             let kafka = kafka::client::host(number) + ":9092";
             config.listeners.insert(FrontEnd::Kafka, kafka);

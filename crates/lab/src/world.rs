@@ -165,6 +165,11 @@ impl Node {
         Some(cores[pick as usize])
     }
 
+    /// Under which name the others know it.
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
     pub(crate) fn lives(&self, life: u64) -> bool {
         self.life == life && self.state == NodeState::Up
     }

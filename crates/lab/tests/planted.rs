@@ -43,13 +43,14 @@ fn faults(bug: Bug) -> &'static str {
         | Bug::CompensateAcknowledgedOnly
         | Bug::TakeStaleResult
         | Bug::CountSilenceAsDone
+        | Bug::ServeUnlooked
         | Bug::LoseAgentEarly => "none",
         Bug::ExpireEarly | Bug::RepeatBatch => "connections",
         Bug::SyncWithoutReadIndex | Bug::ReadWithoutBarrier => "partition,slow",
         Bug::ForwardTwice => "streams,partition",
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
         Bug::Peer(_) | Bug::Computing(_) => unreachable!("planted beside its algorithm"),
-        Bug::OldIncarnationWins => "crash",
+        Bug::OldIncarnationWins | Bug::CommitUnheard => "crash",
     }
 }
 
@@ -70,6 +71,8 @@ fn workload(bug: Bug) -> Workload {
         Bug::ExpireToldCheck | Bug::SleepThroughChecks => Workload::Services,
         Bug::LoseAgentEarly | Bug::PromiseTwice => Workload::Jobs,
         Bug::CountSilenceAsDone => Workload::Globals,
+        Bug::ServeUnlooked => Workload::Standby,
+        Bug::CommitWithoutLease | Bug::TrustCorruptCopy | Bug::CommitUnheard => Workload::Files,
         _ => Workload::Zookeeper,
     }
 }
@@ -100,15 +103,12 @@ fn found(bug: Bug) -> Result<String, String> {
     Err(format!("{bug:?} was not found in {SEEDS_MAX} seeds"))
 }
 
-/// Bugs between shards, found in `crates/shard/tests/transactions.rs`, of files, found in
-/// `crates/storage/tests/files_cluster.rs`, of jobs, found in `crates/scheduling/src/machine/tests.rs`, and of global
+/// Bugs between shards, found in `crates/shard/tests/transactions.rs`, of jobs, found in `crates/scheduling/src/machine/tests.rs`, and of global
 /// transactions, found in `crates/transactions/tests/global.rs`.
 const ELSEWHERE: &[Bug] = &[
     Bug::CommitBeforeDecision,
     Bug::ForgetLocksOnSnapshot,
     Bug::CommitWithoutRecord,
-    Bug::CommitWithoutLease,
-    Bug::TrustCorruptCopy,
     Bug::CountUnknownAsRefusal,
     Bug::CompensateAcknowledgedOnly,
     Bug::TakeStaleResult,

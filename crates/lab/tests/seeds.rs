@@ -20,6 +20,16 @@ fn m07_locks_hold_under_faults() {
     pass(12, Workload::Locks);
 }
 
+#[test]
+fn m30_files_hold_under_faults() {
+    pass(8, Workload::Files);
+}
+
+#[test]
+fn m38_standby_holds_under_faults() {
+    pass(8, Workload::Standby);
+}
+
 fn pass(seeds: u64, workload: Workload) {
     let mut failed = Vec::new();
     std::thread::scope(|scope| {

@@ -495,6 +495,7 @@ impl Core {
     /// The front ends that take a [`Context`], and that.
     fn fronts(&mut self, now: Now) -> (&mut Redis, &mut Kafka, &mut Desk, Context<'_>) {
         let follows = self.follows() || self.superseded_by().is_some();
+        let has_looked = self.has_looked();
         let cx = Context {
             now,
             time_ms: self.stamp_clock.read_ms(now),
@@ -507,6 +508,7 @@ impl Core {
             space: &self.space,
             full: &self.space.full,
             follows,
+            has_looked,
             asks: &mut self.asks,
             actions: &mut self.actions,
             counters: &mut self.counters,

@@ -166,9 +166,13 @@ impl Desk {
         }
         let refusal = if self.calls.len() >= CALLS_MAX {
             Some("too many calls are under way on this node; call again later, or another node")
+        } else if unit.is_some() && !cx.has_looked {
+            Some(
+                "this node has just started and does not know yet whether another cluster took this one's place; try again",
+            )
         } else if unit.is_some() && cx.follows {
             Some(
-                "this cluster follows another one and takes no writes: write there, or promote this one",
+                "this cluster follows another one, or was superseded, and takes no writes: write where the primary is, or promote this one",
             )
         } else if call.adds() && cx.full.contains(&shard) {
             Some("the disk is nearly full: what adds data is refused; remove something first")

@@ -272,6 +272,21 @@ pub enum Frame {
         /// Which one and where, for people.
         by: String,
     },
+    /// "Have you taken my cluster's place?", of a node of a primary to one of a stand-by. Answered by `Superseded`, or by
+    /// `Stands` of who leads there.
+    Look {
+        /// The asker's cluster.
+        cluster: ClusterId,
+        /// Who asks.
+        from: CoreAddress,
+        /// Where to answer.
+        address: String,
+    },
+    /// A stand-by's answer to `Look`: it has not been promoted.
+    Stands {
+        /// The cluster that it follows.
+        cluster: ClusterId,
+    },
     /// What the sender knows of who is reachable, or wants to know.
     Gossip {
         /// The sender.
@@ -321,9 +336,11 @@ impl Frame {
             | Self::Gossip { .. }
             | Self::Group { .. }
             | Self::Superseded { .. }
+            | Self::Look { .. }
             | Self::Probe { .. }
             | Self::Probed { .. } => Some(catalog::META_SHARD),
             Self::Ping { .. } | Self::Pong { .. } | Self::Catalog { .. } => None,
+            Self::Stands { .. } => None,
             Self::Publish { .. } | Self::About { .. } => None,
             Self::Holds { .. } | Self::Link(_) | Self::Registry { .. } => None,
             Self::AskRegistry { .. } => Some(catalog::TREE_SHARD),
@@ -345,6 +362,8 @@ impl Frame {
                 | Self::Fetch { .. }
                 | Self::Piece { .. }
                 | Self::Superseded { .. }
+                | Self::Look { .. }
+                | Self::Stands { .. }
         )
     }
 }

@@ -45,6 +45,8 @@ pub struct Context<'a> {
     pub full: &'a BTreeSet<ShardId>,
     /// True on a stand-by, and where another cluster took this one's place: no writes are taken.
     pub follows: bool,
+    /// False while it is not known yet whether another cluster took this one's place.
+    pub has_looked: bool,
     /// Requests to the core, in order.
     pub asks: &'a mut Vec<Ask>,
     /// For the host.

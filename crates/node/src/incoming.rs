@@ -216,7 +216,7 @@ impl Core {
                 address,
                 index,
                 bytes_max,
-            } => self.followed_by(shard, (from, address), index, bytes_max),
+            } => self.followed_by(now, shard, (from, address), index, bytes_max),
             Frame::Followed {
                 shard,
                 cluster,
@@ -238,6 +238,12 @@ impl Core {
                 self.followed(now, says);
             }
             Frame::Superseded { cluster, by } => self.superseded(cluster, by),
+            Frame::Look {
+                cluster,
+                from,
+                address,
+            } => self.looked_at(cluster, from, address),
+            Frame::Stands { cluster } => self.stands(cluster),
             Frame::Gossip { from, rumor } => self.rumor(now, from, rumor),
             Frame::Group { group, from, bytes } => self.group_frame(now, group, from, bytes),
             Frame::Holds { from, held } => self.holds_frame(now, from, held),

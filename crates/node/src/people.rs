@@ -286,6 +286,10 @@ impl Core {
             let waits = "a command: `althing cluster promote` lets it take the place of the cluster that it follows";
             return ("following", waits.into());
         }
+        if !self.has_looked() && self.caught_up.contains(&TREE_SHARD) {
+            let waits = "a stand-by to say that it was not promoted, for five seconds at most";
+            return ("looking", waits.into());
+        }
         if self.serves() || !self.holds(TREE_SHARD) {
             return ("serving", String::new());
         }

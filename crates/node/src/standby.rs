@@ -6,16 +6,18 @@
 //! primary but to answer; it does not wait for its stand-by, and what it acknowledged in the last moments
 //! before its death may not be here. Promotion is a command of the meta shard's; a promoted cluster goes on
 //! telling the old primary that it was superseded, and that, once it hears it, serves nobody any more.
-//! Between a return of the old primary and its hearing so both serve: without a third party nobody can prevent
-//! that when they do not reach each other.
+//! Who does not hear it asks: a primary remembers who follows it, and a node of it that has started serves clients only
+//! once the stand-by has said that it was not promoted, or could not be asked for [`LOOK_US_MAX`]. Where the two do not
+//! reach each other for longer both serve: without a third party nobody can prevent that.
 
 use crate::admin::{FollowRow, FollowStatus};
 use crate::core::Core;
 use crate::event::{Endpoint, Level};
 use crate::frame::Frame;
+use base::planted::{Bug, planted};
 use base::{ClusterId, CoreAddress, CoreId, LogIndex, Now, ShardId};
 use bytes::Bytes;
-use catalog::{CatalogCommand, META_SHARD};
+use catalog::{CatalogCommand, FOLLOWERS_MAX, META_SHARD};
 use shard::SnapshotPiece;
 use shard::follow::Followed;
 use std::collections::BTreeMap;
@@ -27,10 +29,16 @@ const LOOK_US: u64 = 200_000;
 const UNANSWERED_US: u64 = 300_000;
 /// What was proposed and does not come back was lost with a leader.
 const PROPOSED_US: u64 = 2_000_000;
+const ADDRESS_BYTES_MAX: usize = 300;
 const ENTRIES_BYTES_MAX: u64 = 256 << 10;
 const PIECE_BYTES: u32 = 256 << 10;
 /// How often a superseded primary is told so.
 const TELL_US: u64 = 100_000;
+/// Between a primary's questions whether it was superseded, at first and later.
+const LOOK_SOON_US: u64 = 100_000;
+const LOOK_AGAIN_US: u64 = 1_000_000;
+/// A node that has started serves after this time although nobody has told it that it may, in microseconds.
+const LOOK_US_MAX: u64 = 5_000_000;
 /// A primary that was heard so lately is taken for alive.
 const ALIVE_US: u64 = 2_000_000;
 
@@ -42,6 +50,12 @@ pub(crate) struct Standby {
     told_us: u64,
     followed: bool,
     mismatch: bool,
+    /// When a stand-by of this cluster was last asked whether it was promoted.
+    looked_us: u64,
+    /// It has said that it was not, or nobody could be asked for long enough.
+    may_serve: bool,
+    /// When a node of a stand-by was last proposed to be remembered.
+    recorded_us: u64,
     /// The cluster that superseded this one, as far as this node heard.
     superseded_by: Option<String>,
 }
@@ -88,6 +102,7 @@ impl Core {
                 shard.set_follows(rests);
             }
         }
+        self.look(now);
         if std::mem::replace(&mut self.standby.followed, follows) && !follows {
             self.log(Level::Info, "serves as the primary from now on".into());
             for id in self.replicas.ids() {
@@ -112,6 +127,81 @@ impl Core {
             if id != META_SHARD {
                 self.ask_primary(now, id);
             }
+        }
+    }
+
+    /// False in a node that has started until its catalog has caught up and names no stand-by, or one has said that it was
+    /// not promoted, or none could be asked for long.
+    pub(crate) fn has_looked(&self) -> bool {
+        self.standby.may_serve || planted(Bug::ServeUnlooked)
+    }
+
+    /// Asks those who follow whether they have taken this cluster's place, until they say so.
+    fn look(&mut self, now: Now) {
+        let is_told = self.catalog_index > 0
+            && (!self.holds(META_SHARD) || self.caught_up.contains(&META_SHARD));
+        if !is_told || self.superseded_by().is_some() {
+            return;
+        }
+        if !self.standby.may_serve {
+            let is_late = now.mono_us >= self.started_us + LOOK_US_MAX;
+            let is_alone = self.catalog.followers.is_empty();
+            if is_late && !is_alone {
+                let message = "serves although no stand-by could be asked whether it was promoted; it goes on asking";
+                self.log(Level::Warn, message.into());
+            }
+            if is_late || is_alone {
+                self.standby.may_serve = true;
+                self.update_front_ends();
+            }
+        }
+        let pause_us = match self.standby.may_serve {
+            true => LOOK_AGAIN_US,
+            false => LOOK_SOON_US,
+        };
+        if now.mono_us < self.standby.looked_us + pause_us {
+            return;
+        }
+        self.standby.looked_us = now.mono_us;
+        for address in self.catalog.followers.clone() {
+            let frame = Frame::Look {
+                cluster: self.cluster,
+                from: self.me,
+                address: self.config.address.clone(),
+            };
+            let core = CoreId(0);
+            self.send(Endpoint { address, core }, &frame);
+        }
+    }
+
+    /// A node of the primary asks whether its cluster was superseded. Only who leads may say that it was not.
+    pub(crate) fn looked_at(&mut self, cluster: ClusterId, from: CoreAddress, address: String) {
+        let Some(source) = self.catalog.source.as_ref() else {
+            return;
+        };
+        if source.cluster != cluster || cluster == ClusterId(0) {
+            return;
+        }
+        let frame = match source.is_promoted {
+            true => self.superseding(cluster),
+            false if self.leads_meta() => Frame::Stands { cluster },
+            false => return,
+        };
+        let core = from.core;
+        self.send(Endpoint { address, core }, &frame);
+    }
+
+    /// A stand-by says that it was not promoted.
+    pub(crate) fn stands(&mut self, cluster: ClusterId) {
+        if cluster == self.cluster && !std::mem::replace(&mut self.standby.may_serve, true) {
+            self.update_front_ends();
+        }
+    }
+
+    fn superseding(&self, cluster: ClusterId) -> Frame {
+        Frame::Superseded {
+            cluster,
+            by: format!("{} at {}", self.cluster, self.config.address),
         }
     }
 
@@ -189,11 +279,20 @@ impl Core {
     /// A stand-by asks what is new.
     pub(crate) fn followed_by(
         &mut self,
+        now: Now,
         shard: ShardId,
         (from, address): (CoreAddress, String),
         index: LogIndex,
         bytes_max: u64,
     ) {
+        let is_known = self.catalog.followers.contains(&address)
+            || self.catalog.followers.len() >= FOLLOWERS_MAX
+            || address.len() > ADDRESS_BYTES_MAX;
+        if !is_known && now.mono_us >= self.standby.recorded_us + LOOK_AGAIN_US {
+            self.standby.recorded_us = now.mono_us;
+            let address = address.clone();
+            self.propose_meta(&CatalogCommand::FollowedBy { address });
+        }
         let (layout, cluster) = (self.catalog.layout(), self.cluster);
         let addresses: Vec<String> = (self.catalog.members.values())
             .map(|member| member.address.clone())
@@ -324,11 +423,9 @@ impl Core {
             return;
         }
         self.standby.told_us = now.mono_us;
-        let frame = Frame::Superseded {
-            cluster: source.cluster,
-            by: format!("{} at {}", self.cluster, self.config.address),
-        };
-        for address in source.addresses.clone() {
+        let addresses = source.addresses.clone();
+        let frame = self.superseding(source.cluster);
+        for address in addresses {
             let core = CoreId(0);
             self.send(Endpoint { address, core }, &frame);
         }

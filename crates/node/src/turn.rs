@@ -457,6 +457,7 @@ impl Core {
             let serves = match front {
                 _ if self.superseded_by().is_some() => false,
                 _ if !is_open && !is_told => false,
+                _ if !is_open && !self.has_looked() => false,
                 // Of a stand-by, keys may be read; sessions and groups are writes.
                 FrontEnd::Zookeeper | FrontEnd::Kafka if self.follows() => false,
                 FrontEnd::Zookeeper => serves_tree,

@@ -281,6 +281,10 @@ fn commands_are_carried_out_or_refused_golden() {
         (0, begin("/d/f", Create, 0), Err(R::OutOfRange("the lease"))),
         (0, begin("/d/f", Create, 1), begun(1)),
         (0, begin("/d/f", Create, 1), begun(1)),
+        // It is not there yet for anybody else, and its name is not free.
+        (0, rename("/d/f", "/g"), Err(R::NotFound)),
+        (0, delete("/d/f", true), Err(R::NotFound)),
+        (0, rename("/d", "/d/f"), Err(R::BeingWritten)),
         (50, begin("/d/f", Create, 2), Err(R::BeingWritten)),
         (60, commit(1, 1), Err(R::OutOfOrder)),
         (60, commit(1, 0), Ok(Reply::Done)),

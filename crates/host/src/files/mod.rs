@@ -20,16 +20,16 @@ use crate::http::{App, call};
 use axum::Router;
 use base::NodeId;
 use node::{Call, CallReply, ChunkServer, FilesAnswer, FilesQuery};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use storage::files::{CHUNK_BYTES_MAX, COPIES_MAX, Command, LEASE_MS_MAX, Refusal, Reply};
+use storage::files::{
+    CHUNK_BYTES_MAX, COPIES_MAX, ChunkPlace, Command, LEASE_MS_MAX, Refusal, Reply, Unreadable,
+};
 use tokio::sync::Semaphore;
 
 /// What clients write at a time; each takes memory for two chunks. More wait.
 const WRITERS_MAX: usize = 8;
-/// A node that could not be read from is asked last for this long.
-const REMEMBERED_TIME: Duration = Duration::from_secs(300);
 /// How often a change whose outcome is unknown is tried again, and how long after.
 const TRIES: u32 = 20;
 const TRY_AGAIN_TIME: Duration = Duration::from_millis(250);
@@ -104,7 +104,8 @@ pub struct Shared {
     store: Option<Arc<ChunkStore>>,
     writers: Semaphore,
     /// Nodes that could not be read from, and when. Nobody else is told: the fault may be on this side.
-    unreadable: Mutex<BTreeMap<NodeId, Instant>>,
+    unreadable: Mutex<Unreadable>,
+    started: Instant,
 }
 
 type Files = Arc<Shared>;
@@ -147,6 +148,7 @@ pub fn routes(
         store,
         writers: Semaphore::new(WRITERS_MAX),
         unreadable: Mutex::default(),
+        started: Instant::now(),
     });
     keeper::start(&files);
     chunks::routes().merge(webhdfs::routes()).with_state(files)
@@ -192,20 +194,23 @@ impl Shared {
         }
     }
 
-    fn unreadable(&self) -> MutexGuard<'_, BTreeMap<NodeId, Instant>> {
+    fn unreadable(&self) -> MutexGuard<'_, Unreadable> {
         self.unreadable
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember_unreadable(&self, node: NodeId) {
-        self.unreadable().insert(node, Instant::now());
+    fn now_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
     }
 
-    fn is_unreadable(&self, node: NodeId) -> bool {
-        let mut nodes = self.unreadable();
-        nodes.retain(|_, since| since.elapsed() < REMEMBERED_TIME);
-        nodes.contains_key(&node)
+    fn remember_unreadable(&self, node: NodeId) {
+        self.unreadable().remember(node, self.now_us());
+    }
+
+    /// Copies of a chunk in the order in which they are tried from here.
+    fn in_order(&self, place: &ChunkPlace) -> VecDeque<NodeId> {
+        self.unreadable().in_order(place, self.node, self.now_us())
     }
 }
 

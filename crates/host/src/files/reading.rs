@@ -1,8 +1,7 @@
 //! Reading: chunk after chunk, each block compared with its checksum where it is used.
 //!
-//! HDFS' rules (MSST 2010, §3.3 and Hadoop's `DFSInputStream`): the nearest copy first; a node that cannot be
-//! read from is remembered here and asked last from then on, and nobody is told, for the fault may be on this
-//! side; a copy whose checksum is wrong is reported, for only readers find that.
+//! Which copy is tried first, and who is remembered as unreadable, is decided by [`storage::files::Unreadable`], which
+//! the lab runs too. A copy whose checksum is wrong is reported, for only readers find that.
 
 use super::chunks::BLOCKS_AT_ONCE;
 use super::client::Connection;
@@ -20,7 +19,7 @@ use node::{ChunkServer, FilesAnswer, FilesQuery};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
-use storage::files::{ChunkId, ChunkPlace, Command, CopyChange, CopyState, FileStat};
+use storage::files::{ChunkId, ChunkPlace, Command, CopyChange, FileStat};
 
 /// A node that sends nothing for this long is not read from.
 const READ_TIME: Duration = Duration::from_secs(5);
@@ -121,7 +120,7 @@ impl Reading {
     /// Of the bytes from `from` to before `until` in a chunk.
     pub fn new(files: &Files, place: ChunkPlace, from: u64, until: u64) -> Self {
         Self {
-            untried: in_order(files, &place),
+            untried: files.in_order(&place),
             place,
             source: None,
             block: (from / BLOCK_BYTES as u64) as usize,
@@ -132,7 +131,7 @@ impl Reading {
 
     fn look_again(&mut self, files: &Files, places: Vec<ChunkPlace>) {
         if let Some(place) = places.into_iter().find(|place| place.id == self.place.id) {
-            self.untried = in_order(files, &place);
+            self.untried = files.in_order(&place);
             self.place = place;
         }
     }
@@ -284,23 +283,6 @@ impl Reading {
             }
         }
     }
-}
-
-/// Copies that may be good: this node's first, those that could not be read from last.
-fn in_order(files: &Files, place: &ChunkPlace) -> VecDeque<NodeId> {
-    let good = (place.copies.iter()).filter(|(_, state)| *state == CopyState::Good);
-    let mut nodes: Vec<NodeId> = good.map(|(node, _)| *node).collect();
-    // Readers on different nodes begin with different ones.
-    nodes.sort_by_key(|node| {
-        let spread =
-            node.0 ^ files.node.0.rotate_left(17) ^ place.id.write ^ u64::from(place.id.number);
-        (
-            *node != files.node,
-            files.is_unreadable(*node),
-            spread.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-        )
-    });
-    nodes.into()
 }
 
 /// Tells the name service that a copy is corrupt, without waiting for it.

@@ -1,27 +1,21 @@
 //! Writing: what a client sends is cut into chunks, each on enough disks before the next is acknowledged.
 //!
 //! A chunk goes along a chain of nodes. When a node of the chain dies, what was sent is still here in memory:
-//! enough copies on the others are enough, and what they lack is made later (GFS §3.1, HDFS' pipeline
-//! recovery); with fewer the chunk is sent again to others, as its next generation, and copies of the one
-//! before count for nothing.
+//! enough copies on the others are enough, and what they lack is made later; with fewer the chunk is sent again to
+//! others. What decides so is [`Sending`], which the lab runs too.
 
 use super::chunks::put_chunk;
 use super::store::Key;
 use super::{Files, Trouble, unexpected};
 use axum::body::Body;
-use base::NodeId;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use node::ChunkServer;
-use std::collections::BTreeSet;
 use std::time::Duration;
-use storage::files::{ChunkId, Command, NewChunk, Reply, Sight, WriteId, WriteMode};
+use storage::files::{ChunkId, Command, Reply, Sending, Sight, Target, WriteId, WriteMode};
 use tokio::task::JoinHandle;
 
 /// A client that sends nothing for this long has gone.
 const CLIENT_TIME: Duration = Duration::from_secs(60);
-/// Attempts at a chunk.
-const GENERATIONS_MAX: u32 = 6;
 /// Between attempts: meanwhile a dead node is found to be dead.
 const ATTEMPT_TIME: Duration = Duration::from_millis(400);
 
@@ -179,66 +173,31 @@ async fn send_chunk(
     data: &Bytes,
 ) -> Result<usize, Trouble> {
     let checksum = crc32c::crc32c(data);
-    let mut failed = BTreeSet::new();
-    for generation in 1..=GENERATIONS_MAX {
+    let mut sending = Sending::new(id, copies, files.config.copies_min, files.node);
+    loop {
         let servers = files.servers().await?;
-        let able = |server: &&ChunkServer| server.sight == Sight::Up && server.has_room;
-        let able: Vec<&ChunkServer> = servers.iter().filter(able).collect();
-        if able.is_empty() {
-            return Err(Trouble::Unavailable(
-                "no node that keeps chunks is there and has room on its disk".into(),
-            ));
-        }
-        let least = usize::from(copies.min(files.config.copies_min)).clamp(1, able.len());
-        let targets = choose(&able, usize::from(copies), id, &failed, files.node);
-        let addresses: Vec<String> = targets.iter().map(|s| s.address.clone()).collect();
-        let key = Key { id, generation };
-        let holders = put_chunk(key, data, checksum, &addresses).await;
-        if holders.len() >= least {
-            let new = NewChunk {
-                generation,
-                length: data.len() as u32,
-                checksum,
-                copies: holders.clone(),
-            };
+        let seen: Vec<Target> = (servers.iter())
+            .map(|server| Target {
+                node: server.node,
+                is_able: server.sight == Sight::Up && server.has_room,
+                held: server.held,
+            })
+            .collect();
+        let attempt = (sending.attempt(&seen))
+            .map_err(|given_up| Trouble::Unavailable(given_up.to_string()))?;
+        let addresses: Vec<String> = (attempt.targets.iter())
+            .filter_map(|node| servers.iter().find(|server| server.node == *node))
+            .map(|server| server.address.clone())
+            .collect();
+        let generation = attempt.generation;
+        let holders = put_chunk(Key { id, generation }, data, checksum, &addresses).await;
+        if let Some(new) = sending.ended(&attempt, holders, data.len() as u32, checksum) {
+            let count = new.copies.len();
             files
                 .change_surely(Command::Commit { chunk: id, new })
                 .await?;
-            return Ok(holders.len());
+            return Ok(count);
         }
-        failed.extend(
-            targets
-                .iter()
-                .map(|s| s.node)
-                .filter(|n| !holders.contains(n)),
-        );
         tokio::time::sleep(ATTEMPT_TIME).await;
     }
-    Err(Trouble::Unavailable(format!(
-        "chunk {id} could not be put on enough disks in {GENERATIONS_MAX} attempts; nothing of this write is kept"
-    )))
-}
-
-/// Where a chunk goes: this node first, then those with the fewest chunks; those that failed only where there
-/// are no others. Ties are spread by the chunk.
-fn choose<'s>(
-    able: &[&'s ChunkServer],
-    copies: usize,
-    id: ChunkId,
-    failed: &BTreeSet<NodeId>,
-    own: NodeId,
-) -> Vec<&'s ChunkServer> {
-    let mut targets = able.to_vec();
-    targets.sort_by_key(|server| {
-        let spread = (server.node.0 ^ id.write.rotate_left(32) ^ u64::from(id.number))
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (
-            failed.contains(&server.node),
-            server.node != own,
-            server.held,
-            spread,
-        )
-    });
-    targets.truncate(copies);
-    targets
 }

@@ -1,6 +1,7 @@
 //! Checkers: pure functions of a [`History`], each yielding what it objects to, in words.
 
 mod cache;
+mod files;
 mod globals;
 mod guarded;
 mod jobs;
@@ -48,6 +49,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("services", services::check),
     ("jobs", jobs::check),
     ("global transactions", globals::check),
+    ("files", files::check),
 ];
 
 /// Everything that any checker objects to.

@@ -213,6 +213,16 @@ impl Frame {
             Self::Superseded { cluster, by } => {
                 w.u8(30).u64(cluster.0).str(by);
             }
+            Self::Look {
+                cluster,
+                from,
+                address,
+            } => {
+                core(w.u8(32).u64(cluster.0), *from).str(address);
+            }
+            Self::Stands { cluster } => {
+                w.u8(33).u64(cluster.0);
+            }
             Self::Gossip { from, rumor } => {
                 rumor.encode_into(w.u8(27).u64(from.0));
             }
@@ -456,6 +466,14 @@ impl Frame {
             30 => Self::Superseded {
                 cluster: ClusterId(r.u64()?),
                 by: r.str()?.to_owned(),
+            },
+            32 => Self::Look {
+                cluster: ClusterId(r.u64()?),
+                from: read_core(&mut r)?,
+                address: r.str()?.to_owned(),
+            },
+            33 => Self::Stands {
+                cluster: ClusterId(r.u64()?),
             },
             27 => Self::Gossip {
                 from: NodeId(r.u64()?),

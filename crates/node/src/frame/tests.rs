@@ -151,6 +151,14 @@ fn samples() -> Vec<Frame> {
             cluster: ClusterId(5),
             by: text(),
         },
+        Frame::Look {
+            cluster: ClusterId(5),
+            from,
+            address: text(),
+        },
+        Frame::Stands {
+            cluster: ClusterId(5),
+        },
         Frame::Gossip {
             from: to,
             rumor: Rumor::Digest(BTreeMap::from([(to, Default::default())])),

@@ -18,9 +18,11 @@ mod machine;
 mod names;
 mod plan;
 mod query;
+mod readable;
 mod reply;
 mod restore;
 mod row;
+mod sending;
 mod table;
 mod writes;
 
@@ -29,8 +31,10 @@ pub use machine::Files;
 pub use names::check_path;
 pub use plan::{Lack, NodeView, Plan, Sight};
 pub use query::{ChunkPlace, Duties, Fault, FileStat, Health, Summary};
+pub use readable::{REMEMBERED_US, Unreadable};
 pub use reply::{Output, Refusal, Reply};
 pub use row::CopyState;
+pub use sending::{Attempt, GENERATIONS_MAX, GivenUp, Sending, Target};
 
 /// Bytes of a path.
 pub const PATH_BYTES_MAX: usize = 4_096;

@@ -47,6 +47,27 @@ impl Files {
         }
     }
 
+    /// As [`Self::find`]; a file that was never closed is not there for anybody but its writer.
+    fn find_visible(&self, names: &[&str]) -> Result<InodeId, Refusal> {
+        let found = self.find(names)?;
+        match self.is_visible(found) {
+            true => Ok(found),
+            false => Err(Refusal::NotFound),
+        }
+    }
+
+    fn is_visible(&self, inode: InodeId) -> bool {
+        self.content(inode).is_none_or(|content| content.is_closed)
+    }
+
+    /// Why something else cannot have the name of what has it.
+    fn taken(&self, inode: InodeId) -> Refusal {
+        match self.is_visible(inode) {
+            true => Refusal::Exists,
+            false => Refusal::BeingWritten,
+        }
+    }
+
     /// As far as the names lead, and those that do not.
     fn walk<'n>(&self, names: &'n [&'n str]) -> Result<(InodeId, &'n [&'n str]), Refusal> {
         let mut at = ROOT;
@@ -154,7 +175,7 @@ impl Files {
     }
 
     pub(super) fn delete(&mut self, path: &str, recursive: bool) -> Result<Reply, Refusal> {
-        let inode = self.find(&check_path(path)?)?;
+        let inode = self.find_visible(&check_path(path)?)?;
         if inode == ROOT {
             return Err(Refusal::Root);
         }
@@ -167,14 +188,14 @@ impl Files {
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> Result<Reply, Refusal> {
         let (from, to) = (check_path(from)?, check_path(to)?);
-        let inode = self.find(&from)?;
+        let inode = self.find_visible(&from)?;
         let Some(own_name) = from.last().filter(|_| inode != ROOT) else {
             return Err(Refusal::Root);
         };
         let (parent, name) = match self.find(&to) {
             Ok(there) if there == inode => return Ok(Reply::Done),
             Ok(there) if self.is_directory(there) => (there, (*own_name).to_owned()),
-            Ok(_) => return Err(Refusal::Exists),
+            Ok(there) => return Err(self.taken(there)),
             Err(Refusal::NotFound) => {
                 let (name, above) = to.split_last().ok_or(Refusal::Exists)?;
                 (self.find(above)?, (*name).to_owned())
@@ -184,8 +205,8 @@ impl Files {
         if !self.is_directory(parent) {
             return Err(Refusal::NotADirectory);
         }
-        if self.children.contains_key(&(parent, name.clone())) {
-            return Err(Refusal::Exists);
+        if let Some(there) = self.children.get(&(parent, name.clone())) {
+            return Err(self.taken(*there));
         }
         let mut above = parent;
         while above != ROOT {
@@ -202,11 +223,8 @@ impl Files {
         if !(1..=COPIES_MAX).contains(&copies) {
             return Err(Refusal::OutOfRange("the number of copies"));
         }
-        let inode = self.find(&check_path(path)?)?;
+        let inode = self.find_visible(&check_path(path)?)?;
         let content = self.content(inode).ok_or(Refusal::IsADirectory)?;
-        if !content.is_closed {
-            return Err(Refusal::NotFound);
-        }
         let parts = content.parts.clone();
         self.change_content(inode, |content| content.wanted = copies);
         for id in parts.iter().flat_map(chunks_of) {
