@@ -160,6 +160,8 @@ pub enum PeerBug {
     ConfirmAgain,
     /// A saga that turns back forgets its first step.
     SkipCompensation,
+    /// A saga that goes forward passes over a step that was refused.
+    SkipRefusedStep,
     /// A broker delivers a message whose sender has not confirmed it.
     DeliverHalf,
     /// A detector never trusts again whom it once suspected.
@@ -178,10 +180,16 @@ pub enum PeerBug {
     CountHints,
     /// A side of exactly half takes itself for the majority.
     StayWithHalf,
+    /// Who is the oldest goes on although it is alone.
+    StayAlone,
+    /// A third party that has named one side names another one too.
+    NameAgain,
     /// A replica takes the primary's word without asking the others for theirs.
     BelievePrimary,
     /// Only who started a rumour spreads it.
     KeepRumour,
+    /// Who has heard one rumour takes all others for the same.
+    HearOneRumour,
     /// An acceptor takes a proposal although it has promised a later one not to.
     ForgetPromise,
     /// A new leader does not heed what it heard to be taken.
@@ -190,6 +198,10 @@ pub enum PeerBug {
     TakeAnyChain,
     /// Blocks count as so many producers, whoever made them.
     CountBlocks,
+    /// A chain's last block counts as decided.
+    DecideAtOnce,
+    /// Votes for delegates count when a peer has heard them, whatever the chain holds.
+    CountHeardVotes,
     /// What a clock was asked counts for ever.
     KeepOldAnswers,
     /// A coordinator tells of an abort that is not in its group's log.
