@@ -92,6 +92,10 @@ pub enum Bug {
     LoseAgentEarly,
     /// Of two copies of what a node says by gossip the one of more changes wins, whatever its incarnation.
     OldIncarnationWins,
+    /// What leans on a state of a group's peer leaves before the state is durable.
+    LeaveBeforePersist,
+    /// A restarted member of a group begins anew, without the state that is on its disk.
+    BeginGroupAnew,
     /// A bug of one of the lab's algorithms.
     Peer(PeerBug),
     /// A bug of those who divide work.
@@ -254,6 +258,8 @@ pub const ALL: &[Bug] = &[
     Bug::CountSilenceAsDone,
     Bug::LoseAgentEarly,
     Bug::OldIncarnationWins,
+    Bug::LeaveBeforePersist,
+    Bug::BeginGroupAnew,
 ];
 
 #[cfg(debug_assertions)]

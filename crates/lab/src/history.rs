@@ -2,6 +2,7 @@
 
 use crate::cache::CacheHistory;
 use crate::globals::GlobalsHistory;
+use crate::groups::GroupsHistory;
 use crate::jobs::JobsHistory;
 use crate::kafka::KafkaHistory;
 use crate::locks::LockHistory;
@@ -253,6 +254,8 @@ pub struct History {
     pub jobs: JobsHistory,
     /// What initiators of global transactions and their services did and saw.
     pub globals: GlobalsHistory,
+    /// What users of the group of nodes did and saw.
+    pub groups: GroupsHistory,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

@@ -7,6 +7,7 @@ use crate::dump::Dumper;
 use crate::faults::{self, Faults, Planned};
 use crate::globals;
 use crate::gossip;
+use crate::groups;
 use crate::history::History;
 use crate::jobs;
 use crate::kafka;
@@ -89,6 +90,8 @@ pub enum Workload {
     Jobs,
     /// Initiators of global transactions, and the services that these call.
     Globals,
+    /// Users of a group of nodes that runs a protocol among equals.
+    Groups,
     /// All of these.
     All,
 }
@@ -112,6 +115,7 @@ impl Workload {
             Self::Locks => "locks",
             Self::Jobs => "jobs",
             Self::Globals => "globals",
+            Self::Groups => "groups",
         }
     }
 
@@ -126,6 +130,7 @@ impl Workload {
             Self::Locks => matches!(kind, Kind::TreeLock | Kind::CacheLock),
             Self::Jobs => kind == Kind::Jobs,
             Self::Globals => kind == Kind::Globals,
+            Self::Groups => kind == Kind::Groups,
         }
     }
 }
@@ -142,6 +147,7 @@ enum Kind {
     Services,
     Jobs,
     Globals,
+    Groups,
 }
 
 impl Kind {
@@ -155,6 +161,7 @@ impl Kind {
         Self::Services,
         Self::Jobs,
         Self::Globals,
+        Self::Groups,
     ];
 
     /// The fork of the seed that is theirs, and when the first of them begins.
@@ -169,6 +176,7 @@ impl Kind {
             Self::Services => (12, 2_100),
             Self::Jobs => (13, 2_300),
             Self::Globals => (14, 2_500),
+            Self::Groups => (15, 2_700),
         }
     }
 }
@@ -394,6 +402,10 @@ impl Run {
                         Box::new(jobs::player::Player::new(number, clients, rng))
                     }
                     Kind::Globals => Box::new(globals::player::Player::new(number, rng)),
+                    Kind::Groups => {
+                        let protocol = groups::draw(&mut seed.fork(16), options.nodes);
+                        Box::new(groups::player::Player::new(number, protocol, rng))
+                    }
                 };
                 run.alarm(first_us + number as u64, Alarm::Client(run.players.len()));
                 run.players.push(player);

@@ -50,6 +50,8 @@ fn faults(bug: Bug) -> &'static str {
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
         Bug::Peer(_) | Bug::Computing(_) => unreachable!("planted beside its algorithm"),
         Bug::OldIncarnationWins => "crash",
+        Bug::LeaveBeforePersist => "blackout,slow",
+        Bug::BeginGroupAnew => "blackout",
     }
 }
 
@@ -70,6 +72,7 @@ fn workload(bug: Bug) -> Workload {
         Bug::ExpireToldCheck | Bug::SleepThroughChecks => Workload::Services,
         Bug::LoseAgentEarly => Workload::Jobs,
         Bug::CountSilenceAsDone => Workload::Globals,
+        Bug::LeaveBeforePersist | Bug::BeginGroupAnew => Workload::Groups,
         _ => Workload::Zookeeper,
     }
 }

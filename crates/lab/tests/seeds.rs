@@ -20,6 +20,11 @@ fn m07_locks_hold_under_faults() {
     pass(12, Workload::Locks);
 }
 
+#[test]
+fn groups_of_nodes_hold_under_faults() {
+    pass(16, Workload::Groups);
+}
+
 fn pass(seeds: u64, workload: Workload) {
     let mut failed = Vec::new();
     std::thread::scope(|scope| {

@@ -3,6 +3,7 @@
 mod cache;
 mod globals;
 mod guarded;
+mod hosted;
 mod jobs;
 mod kafka;
 mod locks;
@@ -48,6 +49,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("services", services::check),
     ("jobs", jobs::check),
     ("global transactions", globals::check),
+    ("groups of nodes", hosted::check),
 ];
 
 /// Everything that any checker objects to.
