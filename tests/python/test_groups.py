@@ -291,11 +291,32 @@ def test_group_m03_regenerating_ring_goes_on_after_its_holder_was_killed(five):
     assert run(five[0], "delete", name).returncode == 0
 
 
-@pytest.mark.parametrize("protocol", ["majority", "pbft"])
+@pytest.mark.parametrize("protocol", ["multi-paxos", "coin-age"])
+def test_group_m05_three_nodes_with_one_killed_keep_one_log(trio, protocol):
+    name = f"log-{protocol}"
+    made(trio.servers, name, protocol)
+    # Peer 1 leads first, where one leads.
+    [victim] = [server for server in trio.servers if group(server, name)["me"] == 1]
+    living = [server for server in trio.servers if server is not victim]
+    append(victim, name, 21)
+    victim.kill()
+    append(living[0], name, 22)
+    code, said = check(living[1], name, victim)
+    assert code == 0 and "one value each" in said, said
+    victim.start()
+    for server in trio.servers:
+        eventually(lambda server=server: sorted(values(server, name).values()) == [21, 22], 60)
+    assert len({json.dumps(values(server, name), sort_keys=True) for server in trio.servers}) == 1
+    code, said = check(trio[0], name)
+    assert code == 0, said
+    trio.wait_ready()
+
+
+@pytest.mark.parametrize("protocol", ["majority", "pbft", "delegates"])
 def test_group_five_nodes_with_one_killed_agree(five, protocol):
     name = f"five-{protocol}"
     made(five.servers, name, protocol)
-    if protocol == "pbft":
+    if protocol != "majority":
         for value in (1, 2):
             append(five[value], name, value)
     victim = five[4]

@@ -96,6 +96,10 @@ pub enum Bug {
     ServeUnlooked,
     /// Of two copies of what a node says by gossip the one of more changes wins, whatever its incarnation.
     OldIncarnationWins,
+    /// What leans on a state of a group's peer leaves before the state is durable.
+    LeaveBeforePersist,
+    /// A restarted member of a group begins anew, without the state that is on its disk.
+    BeginGroupAnew,
     /// A bug of one of the lab's algorithms.
     Peer(PeerBug),
     /// A bug of those who divide work.
@@ -164,6 +168,8 @@ pub enum PeerBug {
     ConfirmAgain,
     /// A saga that turns back forgets its first step.
     SkipCompensation,
+    /// A saga that goes forward passes over a step that was refused.
+    SkipRefusedStep,
     /// A broker delivers a message whose sender has not confirmed it.
     DeliverHalf,
     /// A detector never trusts again whom it once suspected.
@@ -182,10 +188,16 @@ pub enum PeerBug {
     CountHints,
     /// A side of exactly half takes itself for the majority.
     StayWithHalf,
+    /// Who is the oldest goes on although it is alone.
+    StayAlone,
+    /// A third party that has named one side names another one too.
+    NameAgain,
     /// A replica takes the primary's word without asking the others for theirs.
     BelievePrimary,
     /// Only who started a rumour spreads it.
     KeepRumour,
+    /// Who has heard one rumour takes all others for the same.
+    HearOneRumour,
     /// An acceptor takes a proposal although it has promised a later one not to.
     ForgetPromise,
     /// A new leader does not heed what it heard to be taken.
@@ -194,6 +206,10 @@ pub enum PeerBug {
     TakeAnyChain,
     /// Blocks count as so many producers, whoever made them.
     CountBlocks,
+    /// A chain's last block counts as decided.
+    DecideAtOnce,
+    /// Votes for delegates count when a peer has heard them, whatever the chain holds.
+    CountHeardVotes,
     /// What a clock was asked counts for ever.
     KeepOldAnswers,
     /// A coordinator tells of an abort that is not in its group's log.
@@ -248,6 +264,8 @@ pub const ALL: &[Bug] = &[
     Bug::LoseAgentEarly,
     Bug::ServeUnlooked,
     Bug::OldIncarnationWins,
+    Bug::LeaveBeforePersist,
+    Bug::BeginGroupAnew,
 ];
 
 #[cfg(debug_assertions)]

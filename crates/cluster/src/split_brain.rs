@@ -11,6 +11,7 @@ pub use resolver::{Decision, Message, Request, Resolver, State, Timer};
 
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::PeerId;
+use base::planted::{PeerBug, misbehaves};
 use std::collections::BTreeSet;
 
 /// Who goes on when the cluster falls apart.
@@ -49,12 +50,13 @@ pub fn verdict(
 ) -> Verdict {
     let side: BTreeSet<PeerId> = members.intersection(reachable).copied().collect();
     let stays = match strategy {
-        Strategy::StaticQuorum(quorum) => side.len() >= quorum,
+        Strategy::StaticQuorum(quorum) => {
+            side.len() + usize::from(misbehaves(PeerBug::StayWithHalf)) >= quorum
+        }
         Strategy::KeepMajority => match (2 * side.len()).cmp(&members.len()) {
             std::cmp::Ordering::Greater => true,
             std::cmp::Ordering::Equal => {
-                side.first() == members.first()
-                    || base::planted::misbehaves(base::planted::PeerBug::StayWithHalf)
+                side.first() == members.first() || misbehaves(PeerBug::StayWithHalf)
             }
             std::cmp::Ordering::Less => false,
         },
@@ -63,7 +65,7 @@ pub fn verdict(
             let with = side.first() == oldest;
             let alone = |of: usize| of == 1 && members.len() > 2;
             match with {
-                true => !alone(side.len()),
+                true => !alone(side.len()) || misbehaves(PeerBug::StayAlone),
                 false => alone(members.len() - side.len()),
             }
         }

@@ -183,6 +183,8 @@ impl Peer for Spread {
 
     fn handle_message(&mut self, cx: &mut Context<'_, Self>, from: PeerId, message: Message) {
         match message {
+            Message::Tell(_) | Message::Both(_)
+                if misbehaves(PeerBug::HearOneRumour) && !self.knows.is_empty() => {}
             Message::Tell(rumours) => self.learn(cx, rumours),
             Message::Ask => cx.send(from, Message::Tell(self.knows.clone())),
             Message::Both(rumours) => {

@@ -1,7 +1,9 @@
 //! A node's part in a group: its seat, the users on this node, and the log of what was decided.
 //!
 //! Users of one node stand in a line: the peer wants to enter on behalf of the first, and enters anew for each. The
-//! stamp of an entry is its fence: whoever enters later, on any node, has heard of it, so its fence is greater.
+//! stamp of an entry is its fence: whoever enters later, on any node, has heard of it, so its fence is greater. What
+//! a member has heard must not be less after a restart: its clock is written with each state, and before a user is
+//! told that it is inside.
 //! Messages leave at most once in [`PACE_US`], together: a token that nobody wants must not keep a processor busy.
 
 #[cfg(test)]
@@ -31,6 +33,8 @@ const INSIDE_US: u64 = 1_000_000;
 const COUNT_MAX: u32 = 1 << 30;
 /// Bits of a fence that count within a millisecond.
 const FENCE_BITS: u32 = 20;
+/// Begins a state with a clock in front; no JSON begins so.
+const WITH_CLOCK: u8 = 1;
 
 /// What a member wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +65,8 @@ enum Lock {
     Outside,
     /// The peer wants to enter.
     Asked,
+    /// It has; this user is told this fence once that is durable.
+    Entering(u64, u64),
     /// With this fence.
     Inside(u64),
 }
@@ -86,7 +92,18 @@ pub struct Member {
     left_us: u64,
     inside_us: u64,
     fault: Option<String>,
+    /// The peer's last state, and what a write of it is for: the peer, or a user that has entered.
+    state: Option<Vec<u8>>,
+    to_write: Write,
+    /// What the write under way is for.
+    writing: Option<Write>,
     out: VecDeque<Out>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Write {
+    peer: bool,
+    entry: bool,
 }
 
 /// What one member sends another, behind the sender's clock.
@@ -129,6 +146,9 @@ impl Member {
             left_us: 0,
             inside_us: 0,
             fault: None,
+            state: None,
+            to_write: Write::default(),
+            writing: None,
             out: VecDeque::new(),
         }
     }
@@ -137,8 +157,11 @@ impl Member {
 
     /// It starts, with what survived the last crash, if anything was ever persisted.
     pub fn handle_start(&mut self, now: Now, recovered: Option<&[u8]>) {
+        let (clock, state) = recovered.map_or((Hybrid::default(), None), split);
+        self.clock = self.clock.max(clock);
+        self.state = state.map(<[u8]>::to_vec);
         self.note(now, What::Started);
-        if let Err(why) = self.seat.handle_start(now, recovered) {
+        if let Err(why) = self.seat.handle_start(now, state) {
             self.fail(format!("its state on disk cannot be read: {why}"));
         }
         self.take_effects(now);
@@ -164,10 +187,19 @@ impl Member {
 
     /// What was handed out last is durable.
     pub fn handle_persisted(&mut self, now: Now) {
-        if self.fault.is_none() {
+        if self.fault.is_some() {
+            return;
+        }
+        let done = self.writing.take().unwrap_or_default();
+        if let (true, Lock::Entering(token, fence)) = (done.entry, self.lock) {
+            self.lock = Lock::Inside(fence);
+            (self.out).push_back(Out::Answer(token, Answer::Locked(fence)));
+        }
+        if done.peer {
             self.seat.handle_persisted(now);
             self.take_effects(now);
         }
+        self.write();
     }
 
     /// Time passed.
@@ -328,7 +360,11 @@ impl Member {
                     return self.fail(why);
                 }
                 Effect::Send(to, bytes) => self.leave(now, to, &Word::Peer(&bytes)),
-                Effect::Persist(bytes) => self.out.push_back(Out::Persist(bytes)),
+                Effect::Persist(bytes) => {
+                    self.state = Some(bytes);
+                    self.to_write.peer = true;
+                    self.write();
+                }
                 Effect::Tell(fact) => self.told(now, fact),
             }
         }
@@ -343,9 +379,9 @@ impl Member {
                 self.inside_us = now.mono_us;
                 match (self.lock, self.waiters.pop_front()) {
                     (Lock::Asked, Some(token)) => {
-                        self.lock = Lock::Inside(fence);
-                        self.out
-                            .push_back(Out::Answer(token, Answer::Locked(fence)));
+                        self.lock = Lock::Entering(token, fence);
+                        self.to_write.entry = true;
+                        self.write();
                     }
                     // Whoever wanted it is gone.
                     (Lock::Asked, None) => self.release(now),
@@ -376,6 +412,15 @@ impl Member {
                 self.refused = true;
                 self.note(now, What::Refused);
             }
+        }
+    }
+
+    /// Writes the state and the clock, unless a write is under way.
+    fn write(&mut self) {
+        if self.writing.is_none() && self.to_write != Write::default() {
+            self.writing = Some(std::mem::take(&mut self.to_write));
+            let bytes = join(self.clock, self.state.as_deref());
+            self.out.push_back(Out::Persist(bytes));
         }
     }
 
@@ -493,6 +538,34 @@ impl Member {
 
 fn fence(at: Hybrid) -> u64 {
     ((at.wall_ms.max(0) as u64) << FENCE_BITS) + u64::from(at.count)
+}
+
+/// A state as it is handed out: behind a clock.
+fn join(clock: Hybrid, state: Option<&[u8]>) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u8(WITH_CLOCK).i64(clock.wall_ms).u32(clock.count);
+    w.raw(state.unwrap_or_default());
+    w.into_vec()
+}
+
+/// The clock and the state; what begins otherwise is a state that was written without a clock.
+fn split(bytes: &[u8]) -> (Hybrid, Option<&[u8]>) {
+    let mut r = Reader::new(bytes);
+    let mut read = || -> Result<(Hybrid, &[u8]), base::DecodeError> {
+        match r.u8()? {
+            WITH_CLOCK => {}
+            _ => return Err(base::DecodeError::Invalid("state of a group")),
+        }
+        let clock = Hybrid {
+            wall_ms: r.i64()?,
+            count: r.u32()?,
+        };
+        Ok((clock, r.rest()))
+    };
+    match read() {
+        Ok((clock, state)) => (clock, (!state.is_empty()).then_some(state)),
+        Err(_) => (Hybrid::default(), Some(bytes)),
+    }
 }
 
 fn write(sent: Hybrid, word: &Word<'_>) -> Vec<u8> {

@@ -6,6 +6,8 @@ use base::algorithm::Header;
 use base::peer::{Peer, PeerId};
 use coordination::election::{bully::Bully, ring::ChangRoberts, zab::Zab};
 use coordination::mutex;
+use ledger::multi_paxos::MultiPaxos;
+use ledger::stake_chain::{Rule, StakeChain};
 use ledger::{paxos::Paxos, pbft::Pbft, work::ProofOfWork};
 
 /// What a group is for.
@@ -90,11 +92,22 @@ pub fn all() -> Vec<Protocol> {
         of::<ChangRoberts>(Kind::Leader),
         of::<Zab>(Kind::LeaderLog),
         of::<Paxos>(Kind::Log { by_all: false }),
+        of::<MultiPaxos>(Kind::Log { by_all: false }),
         Protocol {
             nodes_min: 4,
             ..of::<Pbft>(Kind::Log { by_all: true })
         },
         of::<ProofOfWork>(Kind::Log { by_all: true }),
+        of::<StakeChain>(Kind::Log { by_all: true }),
+        Protocol {
+            header: Rule::Delegates.header(),
+            nodes_min: 4,
+            make: |me, nodes, rng| {
+                let peer = StakeChain::by(me, nodes, Rule::Delegates);
+                Box::new(Hosted::new(peer, me, rng))
+            },
+            ..of::<StakeChain>(Kind::Log { by_all: true })
+        },
     ]
 }
 

@@ -5,6 +5,7 @@
 //! one is being written are written as one, the last, which says all that the earlier ones said.
 
 use base::peer::{Action, ActionOf, Context, Peer, PeerId};
+use base::planted::{Bug, planted};
 use base::{Now, Rng};
 use coordination::{election, mutex};
 use serde::Serialize;
@@ -211,7 +212,10 @@ where
                         self.effects.push_back(Effect::Send(to, bytes));
                     }
                 }
-                Action::Persist { state, then } => {
+                Action::Persist { state, mut then } => {
+                    if planted(Bug::LeaveBeforePersist) {
+                        self.carry_out(now, std::mem::take(&mut then));
+                    }
                     let mut all = self.next.take().map(|(_, then)| then).unwrap_or_default();
                     all.extend(then);
                     self.next = Some((state, all));

@@ -49,16 +49,16 @@ impl<T> Caller<T> {
             return;
         }
         let node = up[rng.range(0, up.len() as u64) as usize];
-        self.counts.0 += 1;
-        let invoked_us = cx.world.now_us;
-        self.send(cx, what, call, Place { node, core: 0 }, invoked_us);
+        self.call_at(cx, node, what, call);
     }
 
-    /// Asks one node.
+    /// Asks this node, if it is up.
     pub(crate) fn call_at(&mut self, cx: &mut Context<'_>, node: usize, what: T, call: Call) {
-        self.counts.0 += 1;
-        let invoked_us = cx.world.now_us;
-        self.send(cx, what, call, Place { node, core: 0 }, invoked_us);
+        if cx.world.is_up(node) {
+            self.counts.0 += 1;
+            let invoked_us = cx.world.now_us;
+            self.send(cx, what, call, Place { node, core: 0 }, invoked_us);
+        }
     }
 
     fn send(&mut self, cx: &mut Context<'_>, what: T, call: Call, place: Place, invoked_us: u64) {

@@ -3,6 +3,7 @@
 use crate::cache::CacheHistory;
 use crate::files::FilesHistory;
 use crate::globals::GlobalsHistory;
+use crate::groups::GroupsHistory;
 use crate::jobs::JobsHistory;
 use crate::kafka::KafkaHistory;
 use crate::locks::LockHistory;
@@ -256,6 +257,8 @@ pub struct History {
     pub globals: GlobalsHistory,
     /// What the files' clients did and saw, and what chunk servers have.
     pub files: FilesHistory,
+    /// What users of the group of nodes did and saw.
+    pub groups: GroupsHistory,
     /// What a client noticed at once.
     pub complaints: Vec<String>,
     /// Nodes may have lost touch with their leader: what they answered meanwhile vouches for less.

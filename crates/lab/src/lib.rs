@@ -4,7 +4,7 @@
 //! Reading order: [`run()`] (one run and its phases), `world` (the queue of occurrences), `network`, `disk`
 //! and `clock` (what nodes stand on), `player`, `client` and `workload` (who asks), `cache` and `kafka` (who asks
 //! in Redis' and in Kafka's protocol), `locks` (who contends for locks), `tellers` (who calls for transactions),
-//! `caller` (calls to desks), `services`, `jobs`, `globals`, `files` (who asks over HTTP), `standby` (a primary and its stand-by), `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
+//! `caller` (calls to desks), `services`, `jobs`, `globals`, `files`, `groups` (who asks over HTTP), `standby` (a primary and its stand-by), `faults` and `inject` (what goes wrong), `history` (what was seen) and `check` (what is wrong with it).
 
 #![warn(missing_docs)]
 
@@ -20,6 +20,7 @@ mod faults;
 mod files;
 mod globals;
 mod gossip;
+mod groups;
 mod history;
 mod inject;
 mod jobs;

@@ -8,6 +8,7 @@ use crate::faults::{self, Faults, Planned};
 use crate::files;
 use crate::globals;
 use crate::gossip;
+use crate::groups;
 use crate::history::History;
 use crate::jobs;
 use crate::kafka;
@@ -95,6 +96,8 @@ pub enum Workload {
     Files,
     /// Two clusters: one follows the other, and takes its place. A run of its own, with faults of its own.
     Standby,
+    /// Users of a group of nodes that runs a protocol among equals.
+    Groups,
     /// All of these.
     All,
 }
@@ -120,6 +123,7 @@ impl Workload {
             Self::Globals => "globals",
             Self::Files => "files",
             Self::Standby => "standby",
+            Self::Groups => "groups",
         }
     }
 
@@ -136,6 +140,7 @@ impl Workload {
             Self::Globals => kind == Kind::Globals,
             Self::Files => kind == Kind::Files,
             Self::Standby => false,
+            Self::Groups => kind == Kind::Groups,
         }
     }
 }
@@ -153,6 +158,7 @@ enum Kind {
     Jobs,
     Globals,
     Files,
+    Groups,
 }
 
 impl Kind {
@@ -167,6 +173,7 @@ impl Kind {
         Self::Jobs,
         Self::Globals,
         Self::Files,
+        Self::Groups,
     ];
 
     /// The fork of the seed that is theirs, and when the first of them begins.
@@ -182,6 +189,7 @@ impl Kind {
             Self::Jobs => (13, 2_300),
             Self::Globals => (14, 2_500),
             Self::Files => (15, 2_700),
+            Self::Groups => (17, 2_900),
         }
     }
 }
@@ -414,6 +422,10 @@ impl Run {
                     Kind::Files => {
                         let (clients, nodes) = (options.clients, options.nodes);
                         Box::new(files::player::Player::new(number, clients, nodes, rng))
+                    }
+                    Kind::Groups => {
+                        let protocol = groups::draw(&mut seed.fork(16), options.nodes);
+                        Box::new(groups::player::Player::new(number, protocol, rng))
                     }
                 };
                 run.alarm(first_us + number as u64, Alarm::Client(run.players.len()));

@@ -26,6 +26,7 @@ use lab::peers::study::{self, Downtimes};
 use ledger::multi_paxos::MultiPaxos;
 use ledger::pbft::Pbft;
 use replication::copies::quorum::{Choice, Counts};
+use std::collections::{BTreeMap, BTreeSet};
 use transactions::commit::three_phase::ThreePhase;
 use transactions::commit::two_phase::TwoPhase;
 
@@ -678,6 +679,55 @@ fn m05_chains_by_stake_decide_all_with_one_liar_and_with_a_producer_killed() {
             assert_eq!(outcome.unsafe_, Vec::<String>::new(), "{name} {dead}");
             assert_eq!(outcome.stalled, Vec::<String>::new(), "{name} {dead}");
         }
+    }
+}
+
+/// Who has made blocks, by slot.
+fn makers(outcome: &Outcome) -> BTreeMap<u64, usize> {
+    let number = |text: &str, name: &str| -> Option<u64> {
+        let rest = &text[text.rfind(name)? + name.len()..];
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    };
+    (outcome.shown.iter())
+        .filter_map(|shown| match &shown.what {
+            What::Sent(_, _, text) => {
+                let made = (
+                    number(text, "slot: ")?,
+                    number(text, "producer: ")? as usize,
+                );
+                (made.1 == shown.node).then_some(made)
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn m05_delegate_is_voted_out_while_the_chain_runs_and_its_successor_makes_blocks() {
+    let script = include_str!("../../../docs/lab/votes.toml");
+    let algorithm = find("delegates").expect("an algorithm");
+    for seed in 1..=5 {
+        let outcome = (algorithm.run)(&plan(5, seed, 20_000, script));
+        assert_eq!(outcome.unsafe_, Vec::<String>::new());
+        assert_eq!(outcome.stalled, Vec::<String>::new());
+        let mut makers = makers(&outcome);
+        // Epochs are of four rounds of four; the votes fall into the first one.
+        let after: BTreeSet<usize> = makers.split_off(&32).into_values().collect();
+        let before: BTreeSet<usize> = makers.into_values().collect();
+        assert_eq!((before, after), ([2, 3, 4, 5].into(), [1, 2, 3, 4].into()));
+        let role = |node: usize| {
+            let mut last = "";
+            for shown in outcome.shown.iter().filter(|shown| shown.node == node) {
+                if let What::Role(role) = shown.what {
+                    last = role;
+                }
+            }
+            last
+        };
+        assert_eq!((role(1), role(5)), ("delegate", "standing by"));
     }
 }
 

@@ -51,6 +51,8 @@ fn faults(bug: Bug) -> &'static str {
         Bug::SnapshotWithoutOldImage => "snapshot,blackout",
         Bug::Peer(_) | Bug::Computing(_) => unreachable!("planted beside its algorithm"),
         Bug::OldIncarnationWins | Bug::CommitUnheard => "crash",
+        Bug::LeaveBeforePersist => "blackout,slow",
+        Bug::BeginGroupAnew => "blackout",
     }
 }
 
@@ -73,6 +75,7 @@ fn workload(bug: Bug) -> Workload {
         Bug::CountSilenceAsDone => Workload::Globals,
         Bug::ServeUnlooked => Workload::Standby,
         Bug::CommitWithoutLease | Bug::TrustCorruptCopy | Bug::CommitUnheard => Workload::Files,
+        Bug::LeaveBeforePersist | Bug::BeginGroupAnew => Workload::Groups,
         _ => Workload::Zookeeper,
     }
 }

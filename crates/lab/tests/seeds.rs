@@ -30,6 +30,11 @@ fn m38_standby_holds_under_faults() {
     pass(8, Workload::Standby);
 }
 
+#[test]
+fn groups_of_nodes_hold_under_faults() {
+    pass(16, Workload::Groups);
+}
+
 fn pass(seeds: u64, workload: Workload) {
     let mut failed = Vec::new();
     std::thread::scope(|scope| {

@@ -9,6 +9,7 @@ use super::{Decision, Request};
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Peer, PeerId, majority, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A leader shows itself this often, and repeats what was not answered.
@@ -28,7 +29,7 @@ pub type Slot = u64;
 pub type Taken = BTreeMap<Slot, (Ballot, u64)>;
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Promise to take nothing older than this, in any place; I know what is chosen before this one.
     Prepare(Ballot, Slot),
@@ -58,7 +59,7 @@ pub enum Timer {
 }
 
 /// What survives a crash.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     promised: Ballot,
     taken: Taken,

@@ -5,6 +5,9 @@
 use base::Rng;
 use std::collections::BTreeMap;
 
+/// Marks a value of a ledger that is a vote.
+const VOTE: u64 = 1 << 63;
+
 /// Names an account.
 pub type Account = u64;
 /// Interest a year, in hundredths.
@@ -45,6 +48,68 @@ pub fn draw(stakes: &[Stake], rng: &mut Rng) -> Option<Account> {
         left -= weight;
         None
     })
+}
+
+/// A vote, as a ledger holds it: a value with its greatest bit set. It takes the place of all that its voter said
+/// before, and weighs as much as its voter has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Vote {
+    /// A voter's later votes have greater numbers; below 2^47.
+    pub number: u64,
+    /// Who votes; at most 255.
+    pub voter: Account,
+    /// For whom; at most 255.
+    pub candidate: Account,
+}
+
+impl Vote {
+    /// The value that stands for it.
+    pub fn value(self) -> u64 {
+        VOTE | self.number << 16 | (self.voter & 0xFF) << 8 | self.candidate & 0xFF
+    }
+
+    /// The vote that a value stands for, if it does for any.
+    pub fn of(value: u64) -> Option<Self> {
+        (value & VOTE != 0).then_some(Self {
+            number: (value & !VOTE) >> 16,
+            voter: value >> 8 & 0xFF,
+            candidate: value & 0xFF,
+        })
+    }
+}
+
+/// How everybody has voted: each voter's latest word.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Votes(BTreeMap<Account, (u64, Vec<Account>)>);
+
+impl Votes {
+    /// Before the first vote, among accounts 1 to `count`: everybody is for itself, and for the next one.
+    pub fn new(count: Account) -> Self {
+        let first = |voter| (voter, (0, vec![voter, voter % count + 1]));
+        Self((1..=count).map(first).collect())
+    }
+
+    /// One more. Passed over are those of nobody, for nobody, and those that are not later than what their voter
+    /// said last.
+    pub fn count(&mut self, vote: Vote) {
+        if self.0.contains_key(&vote.candidate)
+            && let Some(said) = self.0.get_mut(&vote.voter)
+            && said.0 < vote.number
+        {
+            *said = (vote.number, vec![vote.candidate]);
+        }
+    }
+
+    /// The `active` with the most behind them, and all others behind those. `coins`: what an account has.
+    pub fn elect(&self, coins: impl Fn(Account) -> u64, active: usize) -> Delegates {
+        let nothing = self.0.keys().map(|account| (0, *account));
+        let said = (self.0.iter()).flat_map(|(voter, (_, candidates))| {
+            let weight = coins(*voter);
+            candidates.iter().map(move |candidate| (weight, *candidate))
+        });
+        let votes: Vec<(u64, Account)> = nothing.chain(said).collect();
+        Delegates::elect(&votes, active)
+    }
 }
 
 /// Delegates by votes: the first `count` make blocks in turn, those behind them stand by.
@@ -131,6 +196,35 @@ mod tests {
             }
         }
         assert_eq!(draw(&[stake(1, 10, 0)], &mut Rng::new(1)), None);
+    }
+
+    #[test]
+    fn m05_latest_vote_of_a_voter_counts_and_weighs_its_coins() {
+        let coins = |account| 100 + 10 * account;
+        let mut votes = Votes::new(5);
+        assert_eq!(votes.elect(coins, 4).active, [5, 4, 1, 3]);
+        let vote = |number, voter, candidate| Vote {
+            number,
+            voter,
+            candidate,
+        };
+        for given in [vote(2, 2, 2), vote(2, 3, 2), vote(1, 3, 5)] {
+            assert_eq!(Vote::of(given.value()), Some(given));
+            votes.count(given);
+        }
+        let expected = Delegates {
+            active: vec![2, 5, 1, 4],
+            standby: vec![3],
+        };
+        assert_eq!(votes.elect(coins, 4), expected, "the older one came late");
+        // Of nobody, and for nobody.
+        votes.count(vote(9, 6, 3));
+        votes.count(vote(9, 2, 6));
+        assert_eq!(votes.elect(coins, 4), expected);
+        votes.count(vote(3, 3, 5));
+        votes.count(vote(3, 2, 5));
+        assert_eq!(votes.elect(coins, 4).standby, [3]);
+        assert_eq!(Vote::of(7), None);
     }
 
     #[test]

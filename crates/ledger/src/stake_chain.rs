@@ -5,14 +5,19 @@
 //! its turn leaves the slot empty. The longest chain wins; a value is taken for decided when enough stands on it.
 //!
 //! A block's seal stands for its maker's signature: nobody else can make it.
+//!
+//! Votes for delegates are values of the chain ([`Vote`]). Time goes in epochs, too; the delegates of an epoch follow
+//! the votes that blocks of the epoch before the last, and earlier ones, hold: those are decided, so all agree who
+//! they are, also when the last blocks are not known to all yet.
 
-use super::stake::{Account, Delegates, Stake, draw};
+use super::stake::{Account, Delegates, Stake, Vote, Votes, draw};
 use super::work::Hash;
 use super::{Decision, Request, Told};
 use base::Rng;
 use base::algorithm::{Family, Header, Trouble};
 use base::peer::{Context, Lie, Peer, PeerId, others};
 use base::planted::{PeerBug, misbehaves};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -24,6 +29,11 @@ const GENESIS_MS: i64 = 1_767_225_600_000;
 const AHEAD: u64 = 1;
 /// Blocks on top before a value counts as decided, by coin age.
 const DEPTH: usize = 6;
+/// Rounds of delegates between two elections.
+const EPOCH_ROUNDS: u64 = 4;
+/// Of the empty slots behind a block only the last so many give turns and take them away: a group that stood still
+/// for a month goes on at once.
+const GAP_SLOTS: u64 = 500;
 
 /// How turns are given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,7 +78,7 @@ impl Rule {
                 family: Family::Consensus,
                 title: "Delegated proof of stake",
                 source: "Larimer: Delegated proof-of-stake (2014)",
-                idea: "Votes weigh as much as their voters' coins. The delegates with the most make blocks in turn, in rounds whose order is shuffled by the block before; who makes none in a round is replaced by the first that stands by. The longest chain wins, and a block is decided when more than two thirds of the delegates have built on it.",
+                idea: "Votes weigh as much as their voters' coins. The delegates with the most make blocks in turn, in rounds whose order is shuffled by the block before; who makes none in a round is replaced by the first that stands by. A vote is a value like others; every four rounds those are elected whom the votes of the epoch before the last are for. The longest chain wins, and a block is decided when more than two thirds of the delegates have built on it.",
                 assumptions: "Clocks agree to within a slot of 200 ms, and a block reaches all within one. Fewer than a third of the delegates lie.",
                 cost: "n - 1 messages a block, and no work.",
                 not_guaranteed: "Finality among delegates that lie and a network that splits at the same time: there is no round of votes that would bind those who change to another chain.",
@@ -93,7 +103,7 @@ impl Rule {
 }
 
 /// A block.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Block {
     /// When it was made; greater than that of the block before.
     pub slot: u64,
@@ -122,7 +132,7 @@ impl Block {
 }
 
 /// What peers tell each other.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Somebody wants this value.
     Value(u64),
@@ -157,31 +167,31 @@ pub struct Turns {
     delegates: Delegates,
     order: Vec<Account>,
     made: BTreeSet<Account>,
+    /// All votes so far, those up to the end of the epoch before, whom those before that had elected, and how
+    /// often that was somebody else.
+    votes: Votes,
+    closed: Votes,
+    elected: Delegates,
+    elections: u64,
 }
 
 impl Turns {
     /// At slot 0, before any block, among so many.
     pub fn new(rule: Rule, nodes: usize) -> Self {
-        let all = 1..=nodes as Account;
-        // Everybody votes for itself, and for the next one.
-        let votes: Vec<(u64, Account)> = all
-            .flat_map(|voter| {
-                [
-                    (coins(voter), voter),
-                    (coins(voter), voter % nodes as Account + 1),
-                ]
-            })
-            .collect();
-        let active = (nodes - 1).max(3).min(nodes);
-        let delegates = Delegates::elect(&votes, active);
+        let votes = Votes::new(nodes as Account);
+        let delegates = votes.elect(coins, (nodes - 1).max(3).min(nodes));
         Self {
             rule,
             slot: 0,
             seed: 0,
             last: vec![0; nodes],
             order: delegates.round(0),
-            delegates,
             made: BTreeSet::new(),
+            closed: votes.clone(),
+            votes,
+            elected: delegates.clone(),
+            delegates,
+            elections: 0,
         }
     }
 
@@ -218,33 +228,50 @@ impl Turns {
             self.made.insert(account);
             let head = block.seal.first_chunk().copied().unwrap_or_default();
             self.seed = u64::from_be_bytes(head);
+            let votes = block.data.iter().copied().filter_map(Vote::of);
+            votes.for_each(|vote| self.votes.count(vote));
         }
-        if self.rule == Rule::Delegates && self.slot.is_multiple_of(self.order.len() as u64) {
+        let round = self.order.len() as u64;
+        if self.rule == Rule::Delegates && self.slot.is_multiple_of(round) {
             for missing in self.delegates.active.clone() {
                 if !self.made.contains(&missing) {
                     self.delegates.replace(missing);
                 }
             }
             self.made.clear();
+            if self.slot.is_multiple_of(round * EPOCH_ROUNDS) {
+                self.elect();
+            }
             self.order = self.delegates.round(self.seed);
+        }
+    }
+
+    /// An epoch begins. Where nobody has voted otherwise, those stay who took the place of others.
+    fn elect(&mut self) {
+        let elected = self.closed.elect(coins, self.order.len());
+        self.closed = self.votes.clone();
+        if elected != self.elected {
+            self.delegates = elected.clone();
+            self.elected = elected;
+            self.elections += 1;
         }
     }
 
     /// Goes on to this slot, through empty ones.
     pub fn skip_to(&mut self, slot: u64) {
+        self.slot = self.slot.max(slot.saturating_sub(GAP_SLOTS));
         while self.slot < slot {
             self.pass(None);
         }
     }
 
-    /// Behind the last block of a chain.
-    fn behind(rule: Rule, nodes: usize, chain: &[Block]) -> Self {
-        let mut turns = Self::new(rule, nodes);
+    /// Goes on behind these blocks.
+    fn follow(mut self, chain: &[Block]) -> Self {
         for block in chain {
-            turns.skip_to(block.slot);
-            turns.pass(Some(block));
+            self.skip_to(block.slot);
+            self.pass(Some(block));
         }
-        turns
+        self
     }
 }
 
@@ -257,6 +284,8 @@ pub struct StakeChain {
     chain: Vec<Block>,
     waiting: BTreeSet<u64>,
     told: Told,
+    /// Is one of those who make blocks, as far as it knows.
+    is_active: bool,
 }
 
 /// The slot of a time, and milliseconds until the next.
@@ -275,7 +304,18 @@ impl StakeChain {
             chain: Vec::new(),
             waiting: BTreeSet::new(),
             told: Told::default(),
+            is_active: rule == Rule::CoinAge,
         }
+    }
+
+    /// Before the first block.
+    fn turns(&self) -> Turns {
+        let mut turns = Turns::new(self.rule, self.nodes);
+        if misbehaves(PeerBug::CountHeardVotes) {
+            let heard = self.waiting.iter().copied().filter_map(Vote::of);
+            heard.for_each(|vote| turns.closed.count(vote));
+        }
+        turns
     }
 
     /// Whether a chain follows the rules; what it shares with one's own was looked at before.
@@ -285,7 +325,7 @@ impl StakeChain {
         if chain.iter().any(|block| block.slot > now_slot + AHEAD) {
             return false;
         }
-        let mut turns = Turns::behind(self.rule, self.nodes, &chain[..shared]);
+        let mut turns = self.turns().follow(&chain[..shared]);
         let mut seen: BTreeSet<u64> = (chain[..shared].iter())
             .flat_map(|block| block.data.iter().copied())
             .collect();
@@ -306,11 +346,13 @@ impl StakeChain {
 
     /// Makes a block, if this slot is one's own.
     fn make(&mut self, cx: &mut Context<'_, Self>, slot: u64) {
-        let mut turns = Turns::behind(self.rule, self.nodes, &self.chain);
+        let mut turns = self.turns().follow(&self.chain);
         if turns.slot > slot {
             return;
         }
         turns.skip_to(slot);
+        let account = self.me as Account;
+        self.is_active = self.rule == Rule::CoinAge || turns.delegates.active.contains(&account);
         if turns.whose() != self.me {
             return;
         }
@@ -338,12 +380,25 @@ impl StakeChain {
     /// How many blocks, from the first on, count as decided.
     fn decided(&self) -> usize {
         match self.rule {
+            Rule::CoinAge if misbehaves(PeerBug::DecideAtOnce) => self.chain.len(),
             Rule::CoinAge => self.chain.len().saturating_sub(DEPTH),
             Rule::Delegates => {
-                let turns = Turns::new(self.rule, self.nodes);
-                let needed = turns.delegates.active.len() * 2 / 3 + 1;
+                let mut turns = self.turns();
+                let needed = turns.order.len() * 2 / 3 + 1;
+                let elections: Vec<u64> = (self.chain.iter())
+                    .map(|block| {
+                        turns.skip_to(block.slot);
+                        let of = turns.elections;
+                        turns.pass(Some(block));
+                        of
+                    })
+                    .collect();
                 let mut producers = BTreeSet::new();
                 for (i, block) in self.chain.iter().enumerate().rev() {
+                    // Delegates of different elections do not add up.
+                    if elections.get(i + 1).is_some_and(|of| *of != elections[i]) {
+                        producers.clear();
+                    }
                     producers.insert(block.producer);
                     let count = match misbehaves(PeerBug::CountBlocks) {
                         true => self.chain.len() - i,
@@ -429,6 +484,14 @@ impl Peer for StakeChain {
         cx.send_each(others(self.me, self.nodes), &Message::Value(value));
     }
 
+    fn role(&self) -> &'static str {
+        match (self.rule, self.is_active) {
+            (Rule::CoinAge, _) => "",
+            (Rule::Delegates, true) => "delegate",
+            (Rule::Delegates, false) => "standing by",
+        }
+    }
+
     /// A liar makes two blocks in one slot, seals both, and shows each to some; or it changes the last block of
     /// others, whose seal it cannot make.
     fn lie(message: Message, to: PeerId, lie: Lie) -> Option<Message> {
@@ -504,6 +567,59 @@ mod tests {
         }
         assert_eq!(made.values().copied().collect::<Vec<_>>(), [100; 4]);
         assert!(orders.len() > 10, "{orders:?}");
+    }
+
+    #[test]
+    fn m05_delegate_voted_out_makes_no_block_from_the_epoch_after_next_on() {
+        let mut turns = Turns::new(Rule::Delegates, 5);
+        let epoch = turns.order.len() as u64 * EPOCH_ROUNDS;
+        assert!(turns.delegates().active.contains(&3));
+        assert_eq!(turns.delegates().standby, [2]);
+        let vote = |voter| {
+            let vote = Vote {
+                number: 1,
+                voter,
+                candidate: 2,
+            };
+            vote.value()
+        };
+        let mut made: Vec<BTreeSet<PeerId>> = vec![BTreeSet::new(); 4];
+        let mut seal = [0; 32];
+        for slot in 0..4 * epoch {
+            let data = match slot {
+                2 => vec![vote(2), 7],
+                5 => vec![vote(3)],
+                _ => Vec::new(),
+            };
+            let block = Block {
+                data,
+                ..block(&turns, seal)
+            };
+            let block = block.sealed();
+            seal = block.seal;
+            made[(slot / epoch) as usize].insert(block.producer);
+            turns.pass(Some(&block));
+        }
+        let (before, after) = (BTreeSet::from([1, 3, 4, 5]), BTreeSet::from([1, 2, 4, 5]));
+        assert_eq!(made, [before.clone(), before, after.clone(), after]);
+    }
+
+    #[test]
+    fn m05_group_that_stood_still_for_a_year_takes_up_its_turns() {
+        for rule in Rule::ALL {
+            let mut turns = Turns::new(rule, 5);
+            let first = block(&turns, [0; 32]);
+            turns.pass(Some(&first));
+            let later = 365 * 24 * 3_600 * 5;
+            let mut made = BTreeSet::new();
+            for slot in later..later + 60 {
+                let mut turns = turns.clone();
+                turns.skip_to(slot);
+                assert_eq!(turns.slot, slot);
+                made.insert(turns.whose());
+            }
+            assert!(made.len() >= 4, "{rule:?}: {made:?}");
+        }
     }
 
     #[test]

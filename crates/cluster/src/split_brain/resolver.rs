@@ -5,6 +5,7 @@
 use super::{Strategy, Verdict, verdict};
 use base::algorithm::Header;
 use base::peer::{Context, Peer, PeerId, others};
+use base::planted::{PeerBug, misbehaves};
 use std::collections::BTreeSet;
 
 /// Between heartbeats.
@@ -198,7 +199,9 @@ impl Resolver {
         version: u64,
         side: BTreeSet<PeerId>,
     ) {
-        let (after, named) = match self.state.named.clone() {
+        let named = self.state.named.clone();
+        let named = named.filter(|(_, of)| !misbehaves(PeerBug::NameAgain) || of.contains(&from));
+        let (after, named) = match named {
             Some((after, named)) if after >= version => (after, named),
             // What an arbiter has named holds for later claims of others, too: who is not of it goes.
             Some((after, named)) if !named.contains(&from) => (after, named),

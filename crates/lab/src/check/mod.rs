@@ -4,6 +4,7 @@ mod cache;
 mod files;
 mod globals;
 mod guarded;
+mod hosted;
 mod jobs;
 mod kafka;
 mod locks;
@@ -50,6 +51,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("jobs", jobs::check),
     ("global transactions", globals::check),
     ("files", files::check),
+    ("groups of nodes", hosted::check),
 ];
 
 /// Everything that any checker objects to.

@@ -1,6 +1,7 @@
 //! The files of groups: a state is written whole beside the old one and takes its place, a log is appended to.
 
 use super::*;
+use base::planted::{Bug, planted};
 
 impl Core {
     fn group_lane(&self) -> LaneId {
@@ -144,6 +145,7 @@ impl Core {
         let rng = self.groups.rng.fork(number);
         let nodes = running.record.nodes.len();
         let mut member = Member::new(&protocol, running.me, nodes, rng, log);
+        let state = state.filter(|_| !planted(Bug::BeginGroupAnew));
         match state.as_deref().map(unseal).transpose() {
             Ok(state) => member.handle_start(now, state),
             Err(why) => member.fail(format!("its state on disk cannot be read: {why}")),

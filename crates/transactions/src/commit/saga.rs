@@ -150,6 +150,9 @@ impl<W: Way> Saga<W> {
         match (yes, W::BACKWARD) {
             (true, _) if from == self.nodes => self.go(cx, txn, Progress::Over(true)),
             (true, _) => self.go(cx, txn, Progress::At(from + 1)),
+            (false, false) if misbehaves(PeerBug::SkipRefusedStep) => {
+                self.done(cx, from, txn, true);
+            }
             (false, true) => self.go(cx, txn, Self::back_from(from)),
             // The timer tries again.
             (false, false) => {}

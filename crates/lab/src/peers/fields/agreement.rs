@@ -3,6 +3,7 @@
 use super::{Desk, Field, GRACE_US, Safety};
 use base::peer::PeerId;
 use ledger::Decision;
+use ledger::stake::Vote;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Between values.
@@ -177,6 +178,18 @@ impl Field for Agreement {
     }
 
     fn parse(&self, word: &str) -> Option<u64> {
-        word.strip_prefix("propose ")?.parse().ok()
+        if let Some(value) = word.strip_prefix("propose ") {
+            return value.parse().ok();
+        }
+        let words: Vec<&str> = word.split(' ').collect();
+        let ["vote", number, "by", voter, "for", candidate] = words[..] else {
+            return None;
+        };
+        let vote = Vote {
+            number: number.parse().ok()?,
+            voter: voter.parse().ok()?,
+            candidate: candidate.parse().ok()?,
+        };
+        Some(vote.value())
     }
 }
