@@ -105,7 +105,7 @@ impl Player {
     /// Asks every node that is up what it knows of the group.
     fn look_around(&mut self, cx: &mut Context<'_>) {
         self.seen.clear();
-        for node in cx.nodes.to_vec() {
+        for node in cx.nodes.iter().copied() {
             (self.caller).call_at(cx, node, What::Look(node), Call::Group(GroupCall::List));
         }
     }
