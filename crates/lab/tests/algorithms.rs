@@ -772,3 +772,25 @@ fn m06_replicated_two_phase_messages_of_one_transaction() {
         }
     }
 }
+
+/// What its header says. What a heartbeat repeats is more than that, so the least of some seeds counts.
+#[test]
+fn m06_replicated_two_phase_costs_twenty_messages_a_participant() {
+    for participants in [2, 3, 4, 6] {
+        let nodes = participants + 1;
+        let of = |seed| {
+            let plan = plan(nodes, seed, 10_000, "");
+            let field = Commit::agreeable(Promise::Replicated, 1);
+            let outcome = run(&plan, &|me| ReplicatedTwoPhase::new(me, nodes), field);
+            let is_counted = |text: &str| {
+                let words = ["Prepare(", "Vote(", "Outcome(", "Ack("];
+                let is_word = words.iter().any(|word| text.starts_with(word));
+                is_word || text.contains(", Accept(") || text.contains(", Accepted(")
+            };
+            (outcome.shown.iter())
+                .filter(|s| matches!(&s.what, What::Sent(_, _, text) if is_counted(text)))
+                .count()
+        };
+        assert_eq!((1..=12).map(of).min(), Some(20 * participants));
+    }
+}

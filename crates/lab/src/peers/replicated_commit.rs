@@ -321,10 +321,10 @@ impl Peer for ReplicatedTwoPhase {
         source: "Corbett and others: Spanner (OSDI 2012), section 4.2.1; Gray, Lamport: Consensus on transaction commit (ACM TODS 2006)",
         idea: "Two-phase commit whose coordinator and participants are groups of three, each with a replicated log. What was written to a disk goes into the log; when a node dies, another one of its group leads and goes on from there.",
         assumptions: "Of each group a majority lives and comes back with its disk; messages may be lost, late, repeated or reordered.",
-        cost: "9n + 6n + 6 messages for n participants (each word to all three of a group, and 6 for an entry in a log), besides heartbeats; 2 round trips and 3 of logs.",
+        cost: "20n messages for n participants, besides heartbeats: 12n - 8 words (each of four to all three of a group) and 4 for each of 2n + 2 entries in logs; 2 round trips and 3 of logs.",
         not_guaranteed: "Progress while a group has no majority: then it blocks as 2pc does.",
         choose_when: "all must agree, and nobody shall wait for a dead coordinator: this is what replaces 3pc.",
-        avoid_when: "there is one copy of everything anyhow: 2pc costs a fifth.",
+        avoid_when: "there is one copy of everything anyhow: 2pc costs a seventh.",
         alternatives: &["2pc", "3pc", "tcc"],
         survives: Trouble::PASSING_AND_DEATH,
     };
