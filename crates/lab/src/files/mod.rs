@@ -126,6 +126,10 @@ pub struct FilesHistory {
     pub operations: Vec<Operation>,
     /// What was read that no writer can have written, and other things that must never be.
     pub complaints: Vec<String>,
+    /// Eras that any client has worked in: it is not the same moment for all.
+    pub eras: usize,
+    /// Clients whose last write got through: they write no more.
+    pub through: BTreeSet<usize>,
     /// At the very end: the chunks of every file.
     pub last: Vec<ChunkPlace>,
     /// At the very end: where each node is.

@@ -67,7 +67,8 @@ pub(crate) struct Player {
     phase: Phase,
     since_us: u64,
     progress: usize,
-    /// When it was asked for, and the answer said that all chunks are as they should be.
+    /// Since when every answer says that all chunks are as they should be and nobody writes, by when it was asked for; 0:
+    /// the last one does not.
     healthy_us: u64,
     faults: Vec<Fault>,
     done: bool,
@@ -146,6 +147,7 @@ impl Player {
     fn work(&mut self, cx: &mut Context<'_>) {
         let now_us = cx.world.now_us;
         self.era = ((now_us - self.since_us) / ERA_US) as usize;
+        cx.history.files.eras = cx.history.files.eras.max(self.era + 1);
         if self.doing.is_some() || now_us < self.next_us {
             return;
         }
@@ -229,11 +231,17 @@ impl Player {
         if self.progress == 0 {
             return self.write(cx, node, WriteMode::Replace);
         }
+        cx.history.files.through.insert(self.number);
         let Some(keepers) = &self.keepers else {
             self.done = true;
             return;
         };
-        if keepers.are_idle(cx, self.since_us) && self.healthy_us > self.since_us {
+        if cx.history.files.through.len() < self.clients {
+            self.healthy_us = 0;
+            return;
+        }
+        // What a writer has left lying is nobody's only when its lease is over.
+        if self.healthy_us > 0 && keepers.are_idle(cx, self.healthy_us) {
             self.done = true;
             return;
         }
@@ -250,7 +258,7 @@ impl Player {
         if self.done || self.doing.is_some() || now_us < self.next_us {
             return;
         }
-        let places = (self.era + 1) * PAIRS * 2;
+        let places = cx.history.files.eras * PAIRS * 2;
         let at = self.progress * self.clients + self.number;
         if at >= places {
             self.done = true;
@@ -364,7 +372,9 @@ impl Player {
         let excused = &cx.history.files.excused;
         let faults = health.faults.iter().filter(|f| !excused.contains(&f.chunk));
         self.faults = faults.take(3).cloned().collect();
-        if self.faults.is_empty() && health.writers == 0 {
+        if !self.faults.is_empty() || health.writers > 0 {
+            self.healthy_us = 0;
+        } else if self.healthy_us == 0 {
             self.healthy_us = invoked_us;
         }
     }
@@ -423,6 +433,7 @@ impl player::Player for Player {
         self.progress = 0;
         self.next_us = 0;
         self.since_us = 0;
+        self.healthy_us = 0;
         self.done = !matches!(phase, Phase::Heal | Phase::Dump);
     }
 

@@ -188,6 +188,8 @@ final class OfficialClient {
         try (ZooKeeper a = servers.connect(0, OfficialClient::nothing);
                 ZooKeeper b = servers.connect(1, OfficialClient::nothing)) {
             create(a, root, "", CreateMode.PERSISTENT);
+            // A server that has not heard of the root yet would tell of it.
+            b.sync(root, (rc, path, context) -> {}, null);
             b.addWatch(root, event -> events.add(event.getType() + " " + event.getPath()),
                     AddWatchMode.PERSISTENT_RECURSIVE);
             List<String> wanted = new ArrayList<>();
@@ -211,6 +213,7 @@ final class OfficialClient {
         try (ZooKeeper a = servers.connect(0, OfficialClient::nothing);
                 ZooKeeper b = servers.connect(1, OfficialClient::nothing)) {
             create(a, root, "", CreateMode.PERSISTENT);
+            b.sync(root, (rc, path, context) -> {}, null);
             b.addWatch(root, watcher, AddWatchMode.PERSISTENT);
             a.setData(root, bytes("1"), -1);
             eventually("one event", () -> events.equals(List.of("NodeDataChanged")));
