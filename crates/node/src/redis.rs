@@ -36,9 +36,7 @@ use client::{Pending, PendingKind, Waits};
 use place::Place;
 use shard::{DataUnit, Shard};
 use std::collections::{BTreeMap, VecDeque};
-use storage::cache::{
-    Access, Body, Cache, Command, DATABASES, Output, Reply, Spec, Unit, Words, spec,
-};
+use storage::cache::{Access, Body, Cache, Command, DATABASES, Output, Reply, Spec, Unit, spec};
 use wire_redis::{Limits, reply};
 
 /// Requests of one connection that may wait; beyond it the connection is not read from.
@@ -287,7 +285,7 @@ impl Redis {
 
     // --- requests ---
 
-    fn request(&mut self, cx: &mut Context<'_>, id: ClientId, mut arguments: Words) {
+    fn request(&mut self, cx: &mut Context<'_>, id: ClientId, mut arguments: Vec<Bytes>) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };

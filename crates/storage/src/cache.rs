@@ -25,7 +25,7 @@ mod value;
 
 use context::Answer;
 
-pub use command::{Access, Command, CommandId, KeyRange, Spec, Words, spec, specs};
+pub use command::{Access, Command, CommandId, KeyRange, Spec, spec, specs};
 pub use glob::matches as glob_matches;
 pub use machine::{Cache, Counts, DATABASES};
 pub use number::{double_text, parse_integer};

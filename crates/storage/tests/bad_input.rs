@@ -5,7 +5,7 @@ mod rig;
 use base::{ApplyFault, Machine, Origin, Rng, State};
 use bytes::Bytes;
 use rig::{apply, bytes, command, random_command, random_of, stamp, unit};
-use storage::cache::{Access, Body, Cache, Command, Ended, Output, Unit, Watched, Words, specs};
+use storage::cache::{Access, Body, Cache, Command, Ended, Output, Unit, Watched, specs};
 
 fn units() -> Vec<Unit> {
     let key = bytes("k");
@@ -167,7 +167,7 @@ fn a_write_is_no_read() {
     assert!(cache.read(0, 99, &command("GET a")).is_error());
     let none = Command {
         id: command("GET a").id,
-        args: Words::new(),
+        args: Vec::new(),
     };
     assert!(cache.read(0, 0, &none).is_error());
 }

@@ -34,7 +34,7 @@ fn a_key_costs_no_more_than_in_redis_and_all_go_away_again() {
     for n in 0..COUNT {
         let key = Bytes::from(format!("key:{n:012}"));
         assert_eq!(key.len(), KEY_BYTES);
-        let args = [key, value.clone()].into_iter().collect();
+        let args = vec![key, value.clone()];
         let reply = apply(&mut cache, stamp(1, 1), 0, Command { id: set, args });
         assert_eq!(reply, Reply::OK);
     }
@@ -63,7 +63,7 @@ fn a_key_costs_no_more_than_in_redis_and_all_go_away_again() {
     // The allocator has it back; a second filling takes hardly anything.
     for n in 0..COUNT {
         let key = Bytes::from(format!("key:{n:012}"));
-        let args = [key, value.clone()].into_iter().collect();
+        let args = vec![key, value.clone()];
         apply(&mut cache, stamp(1, 1), 0, Command { id: set, args });
     }
     let grown = resident_bytes().saturating_sub(with_both) / COUNT;

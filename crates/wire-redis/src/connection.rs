@@ -4,7 +4,7 @@ use crate::error::ProtocolError;
 use crate::inline;
 use crate::input::{Input, LINE_END};
 use bytes::Bytes;
-use storage::cache::{Words, parse_integer};
+use storage::cache::parse_integer;
 
 /// Longest line with a number of arguments or an argument's length; Redis' own.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -42,7 +42,7 @@ pub struct Connection {
     limits: Limits,
     input: Input,
     /// Of the request that is being read.
-    arguments: Words,
+    arguments: Vec<Bytes>,
     /// Bytes in `arguments`.
     argument_bytes: usize,
     /// Arguments that are still to come; 0 between requests.
@@ -76,7 +76,7 @@ impl Connection {
         Self {
             limits,
             input: Input::default(),
-            arguments: Words::new(),
+            arguments: Vec::new(),
             argument_bytes: 0,
             missing: 0,
             bulk: None,
@@ -99,7 +99,7 @@ impl Connection {
     /// The next request, in order: its name, then its arguments; never empty. They are slices of what
     /// arrived: who keeps one for long copies it. After an error the connection must be closed; every later
     /// call repeats the error.
-    pub fn poll(&mut self) -> Result<Option<Words>, ProtocolError> {
+    pub fn poll(&mut self) -> Result<Option<Vec<Bytes>>, ProtocolError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -112,13 +112,13 @@ impl Connection {
     }
 
     /// The next request if it is of the usual kind and lies in one piece as a whole.
-    fn poll_usual(&mut self) -> Option<Words> {
+    fn poll_usual(&mut self) -> Option<Vec<Bytes>> {
         let piece = self.input.piece()?;
         let (count, mut at) = usual_head(piece, b'*')?;
         if count == 0 || count > ARGUMENTS_EXPECTED.min(self.limits.arguments_max) {
             return None;
         }
-        let mut arguments = Words::with_capacity(count);
+        let mut arguments = Vec::with_capacity(count);
         let mut bytes = 0;
         for _ in 0..count {
             let (length, head) = usual_head(piece.get(at..)?, b'$')?;
@@ -138,7 +138,7 @@ impl Connection {
         Some(arguments)
     }
 
-    fn poll_request(&mut self) -> Result<Option<Words>, ProtocolError> {
+    fn poll_request(&mut self) -> Result<Option<Vec<Bytes>>, ProtocolError> {
         if self.missing == 0
             && let Some(arguments) = self.poll_usual()
         {
@@ -152,7 +152,7 @@ impl Connection {
                         return Ok(None);
                     };
                     self.missing = count;
-                    self.arguments = Words::with_capacity(count.min(ARGUMENTS_EXPECTED));
+                    self.arguments = Vec::with_capacity(count.min(ARGUMENTS_EXPECTED));
                 }
                 Some(_) => {
                     let Some(words) = self.poll_inline()? else {
@@ -244,7 +244,7 @@ impl Connection {
         Ok(Some(number))
     }
 
-    fn poll_inline(&mut self) -> Result<Option<Words>, ProtocolError> {
+    fn poll_inline(&mut self) -> Result<Option<Vec<Bytes>>, ProtocolError> {
         let line = self.input.find_line(self.limits.inline_bytes_max);
         let Some(length) = line.map_err(|_| ProtocolError::InlineTooLong)? else {
             return Ok(None);

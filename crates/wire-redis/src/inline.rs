@@ -1,14 +1,13 @@
 //! Requests without lengths: words on a line, as a person types them.
 
 use bytes::Bytes;
-use storage::cache::Words;
 
 /// The words of a line. None when a quote is not closed or is followed by anything but space.
 ///
 /// Inside of double quotes `\n`, `\r`, `\t`, `\b`, `\a` and `\xHH` stand for bytes and `\` for whatever
 /// follows; inside of single quotes only `\'` does. Words without quotes are slices of the line.
-pub(crate) fn split(line: &Bytes) -> Option<Words> {
-    let mut words = Words::new();
+pub(crate) fn split(line: &Bytes) -> Option<Vec<Bytes>> {
+    let mut words = Vec::new();
     let mut at = 0;
     loop {
         while line.get(at).is_some_and(is_space) {

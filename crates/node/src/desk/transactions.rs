@@ -286,7 +286,7 @@ fn place_operation(cx: &Context<'_>, operation: &Operation) -> Result<(ShardId, 
             })?;
             let command = Command {
                 id,
-                args: args.into(),
+                args: args.to_vec(),
             };
             if let Err(Reply::Error(words)) = may_join(*database, &command) {
                 return Err(words.into_owned().into());

@@ -9,7 +9,7 @@ use base::{CoreAddress, Now, ShardId};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use storage::cache::{Access, Command, Reply, Watched, Words, spec};
+use storage::cache::{Access, Command, Reply, Watched, spec};
 use wire_redis::{Connection, Limits, Protocol, reply};
 
 /// A connection.
@@ -48,7 +48,7 @@ pub struct Client {
     /// Its links to other cores.
     pub links: BTreeMap<CoreAddress, Link>,
     /// A request that was taken and waits, see [`Client::must_wait`].
-    pub postponed: Option<Words>,
+    pub postponed: Option<Vec<Bytes>>,
     /// By which of them commands about a shard went, while any is under way.
     pub routes: BTreeMap<ShardId, CoreAddress>,
     /// Subscribed channels.

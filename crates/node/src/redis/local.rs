@@ -469,7 +469,7 @@ fn commands(arguments: &[Bytes]) -> Reply {
             };
             let command = storage::cache::Command {
                 id: spec.id,
-                args: rest.into(),
+                args: rest.to_vec(),
             };
             if let Err(refusal) = command.check() {
                 return refusal;

@@ -9,7 +9,7 @@ use super::{Context, Redis};
 use crate::event::ClientId;
 use base::ShardId;
 use bytes::Bytes;
-use storage::cache::{Access, Body, Command, CommandId, Reply, Spec, Words};
+use storage::cache::{Access, Body, Command, CommandId, Reply, Spec};
 use wire_redis::client::Value;
 
 /// In front of a command about a whole database that another core asks for: one shard of it is meant.
@@ -58,7 +58,7 @@ pub fn is_splittable(spec: &Spec) -> bool {
 }
 
 /// Takes away what another core wrote in front of a command, and says which shard it means.
-pub fn take_shard(arguments: &mut Words) -> Option<ShardId> {
+pub fn take_shard(arguments: &mut Vec<Bytes>) -> Option<ShardId> {
     if arguments.len() < 3 || arguments[0] != SHARD {
         return None;
     }
@@ -285,7 +285,7 @@ mod tests {
         let shards = [ShardId(3), ShardId(4)];
         let scan = |cursor: u64| Command {
             id: CommandId::Scan,
-            args: std::iter::once(cursor.to_string().into()).collect(),
+            args: vec![cursor.to_string().into()],
         };
         let page_of =
             |next: &'static str| vec![Reply::Array(vec![bulk(next), Reply::Array(vec![])])];
@@ -317,7 +317,7 @@ mod tests {
             page(
                 Command {
                     id: CommandId::Scan,
-                    args: std::iter::once(Bytes::from_static(b"x")).collect()
+                    args: vec![Bytes::from_static(b"x")]
                 },
                 &shards
             )

@@ -11,7 +11,6 @@ use super::context::{Answer, Edit, View};
 use super::value::End;
 use super::{Reply, number};
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 /// What a command does to the keys that it names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,16 +75,13 @@ pub(super) enum Run {
     Write(fn(&mut Edit<'_>, &[Bytes]) -> Answer),
 }
 
-/// The words of a request. As few as most have need no allocation of their own.
-pub type Words = SmallVec<[Bytes; 3]>;
-
 /// One command: its number and the arguments behind its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Command {
     /// Which.
     pub id: CommandId,
     /// The arguments, without the name.
-    pub args: Words,
+    pub args: Vec<Bytes>,
 }
 
 macro_rules! commands {

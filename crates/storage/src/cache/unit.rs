@@ -1,6 +1,6 @@
 //! What the log holds for the cache, and what applying it tells.
 
-use super::{Command, CommandId, Reply, Words};
+use super::{Command, CommandId, Reply};
 use base::{DecodeError, Origin, Reader, Writer};
 use bytes::Bytes;
 
@@ -181,7 +181,7 @@ fn encode_command(w: &mut Writer, command: &Command) {
 fn decode_command(source: &Bytes, r: &mut Reader<'_>) -> Result<Command, DecodeError> {
     let id = CommandId::from_number(r.u16()?).ok_or(DecodeError::Invalid("command number"))?;
     let count = r.count(4)?;
-    let mut args = Words::with_capacity(count);
+    let mut args = Vec::with_capacity(count);
     for _ in 0..count {
         args.push(source.slice_ref(r.bytes()?));
     }

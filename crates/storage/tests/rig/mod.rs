@@ -201,10 +201,7 @@ pub fn random_of(rng: &mut Rng, spec: &Spec) -> Command {
         };
         args[at] = bytes("0.1");
     }
-    Command {
-        id: spec.id,
-        args: args.into(),
-    }
+    Command { id: spec.id, args }
 }
 
 /// Options that many commands would hardly ever get right by chance.

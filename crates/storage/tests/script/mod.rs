@@ -148,7 +148,7 @@ fn command(words: &[Bytes]) -> Command {
     let spec = spec(&words[0]).unwrap_or_else(|| panic!("no such command: {:?}", words[0]));
     Command {
         id: spec.id,
-        args: words[1..].into(),
+        args: words[1..].to_vec(),
     }
 }
 

@@ -62,7 +62,7 @@ pub fn poll_all(connection: &mut Connection) -> (Vec<Vec<Bytes>>, Result<(), Pro
     let mut all = Vec::new();
     loop {
         match connection.poll() {
-            Ok(Some(request)) => all.push(request.into_vec()),
+            Ok(Some(request)) => all.push(request),
             Ok(None) => return (all, Ok(())),
             Err(error) => return (all, Err(error)),
         }
