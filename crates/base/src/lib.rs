@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod chunk;
 pub mod codec;
+pub mod digest;
 pub mod frames;
 pub mod ids;
 pub mod image;
@@ -19,6 +20,7 @@ pub mod slot;
 pub mod time;
 
 pub use codec::{DecodeError, Reader, Writer};
+pub use digest::Digest;
 pub use ids::{
     ClusterId, CoreAddress, CoreId, LaneId, LogIndex, NodeId, Origin, ReplicaId, SessionId,
     ShardId, Term,

@@ -13,7 +13,7 @@ use coordination::Leases;
 use scheduling::machine::Agent;
 use scheduling::{AgentId, Command, Scheduling, Unit};
 use shard::{DataUnit, Shard};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Between two plans, in microseconds, at least.
 const PLAN_US: u64 = 50_000;
@@ -22,18 +22,43 @@ const AGAIN_US: u64 = 1_000_000;
 /// Agents that are found lost in a turn; the rest follow in the next.
 const LOST_MAX: usize = 1_000;
 
+/// Who has a lease, and for which of its generations.
+#[derive(Debug, Default)]
+struct Held {
+    leases: Leases<u64, u64>,
+    armed: BTreeMap<u64, u64>,
+}
+
+impl Held {
+    /// Gives a lease, in milliseconds, to each of those who are there and have none for their generation, and ends those of
+    /// others.
+    fn follow(&mut self, now: Now, there: impl Iterator<Item = (u64, u64, u32)> + Clone) {
+        for (id, generation, lease_ms) in there.clone() {
+            if self.armed.insert(id, generation) != Some(generation) {
+                self.leases.opened(now.mono_us, id, generation, lease_ms);
+            }
+        }
+        if self.armed.len() == there.clone().count() {
+            return;
+        }
+        let there: BTreeSet<u64> = there.map(|(id, ..)| id).collect();
+        let gone = self.armed.keys().filter(|id| !there.contains(id));
+        for id in gone.copied().collect::<Vec<u64>>() {
+            self.armed.remove(&id);
+            self.leases.ended(id);
+        }
+    }
+}
+
 /// A leader's memory; nothing in it is needed again by the next.
 #[derive(Debug, Default)]
 pub(crate) struct JobsDuty {
-    leases: Leases<u64, u64>,
-    /// Agents that have a lease, with its generation.
-    armed: BTreeMap<u64, u64>,
+    agents: Held,
     /// Agents whose loss was proposed, with the generation: beats of these come too late.
     doomed: BTreeMap<u64, u64>,
-    /// Frameworks by their jobs' numbers, with how often each was heard: a renewal stands in the log.
-    heard: Leases<u64, u64>,
-    armed_frameworks: BTreeMap<u64, u64>,
-    /// The revision that leases and plans were made for.
+    /// Frameworks by their jobs' numbers. Their generations are how often each was heard: a renewal stands in the log.
+    frameworks: Held,
+    /// The revision that leases of agents and plans were made for.
     leased: Option<u64>,
     planned: Option<u64>,
     /// When a plan may be made, and when one is made though nothing has changed.
@@ -44,56 +69,38 @@ pub(crate) struct JobsDuty {
 impl JobsDuty {
     /// The core was not run for so long, in microseconds.
     pub(crate) fn stalled(&mut self, by_us: u64) {
-        self.leases.stalled(by_us);
-        self.heard.stalled(by_us);
+        self.agents.leases.stalled(by_us);
+        self.frameworks.leases.stalled(by_us);
     }
 
-    /// Gives a lease to each agent that is up and has none for its generation.
+    /// Gives leases to agents that are up, and to frameworks that were heard since they got their last.
     fn lease(&mut self, now: Now, cell: &Scheduling) {
+        let frameworks = cell.frameworks();
+        let heard = frameworks.map(|its| (its.number, its.renewals, its.lease_ms));
+        self.frameworks.follow(now, heard);
         if self.leased == Some(cell.revision()) {
             return;
         }
         self.leased = Some(cell.revision());
         let up = cell.agents().filter(|agent| agent.is_up);
-        let up: BTreeMap<u64, (u64, u32)> = up
-            .map(|agent| (agent.spec.id.0, (agent.generation, agent.spec.lease_ms)))
-            .collect();
-        let gone = self.armed.keys().filter(|id| !up.contains_key(id));
-        for id in gone.copied().collect::<Vec<u64>>() {
-            self.armed.remove(&id);
-            self.doomed.remove(&id);
-            self.leases.ended(id);
-        }
-        for (id, (generation, lease_ms)) in up {
-            if self.armed.insert(id, generation) != Some(generation) {
-                let is_early = planted(Bug::LoseAgentEarly);
-                let lease_ms = if is_early { lease_ms / 2 } else { lease_ms };
-                self.leases.opened(now.mono_us, id, generation, lease_ms);
-            }
-        }
-    }
-
-    /// Gives a whole lease to each framework that was heard since it got its last.
-    fn lease_frameworks(&mut self, now: Now, cell: &Scheduling) {
-        let there: BTreeMap<u64, (u64, u32)> = (cell.frameworks())
-            .map(|its| (its.number, (its.renewals, its.lease_ms)))
-            .collect();
-        let gone = |number: &u64| !there.contains_key(number);
-        let gone: Vec<u64> = self.armed_frameworks.keys().copied().filter(gone).collect();
-        for number in gone {
-            self.armed_frameworks.remove(&number);
-            self.heard.ended(number);
-        }
-        for (number, (renewals, lease_ms)) in there {
-            if self.armed_frameworks.insert(number, renewals) != Some(renewals) {
-                self.heard.opened(now.mono_us, number, renewals, lease_ms);
-            }
-        }
+        let up = up.map(|agent| {
+            let spec = &agent.spec;
+            let is_early = planted(Bug::LoseAgentEarly);
+            let lease_ms = if is_early {
+                spec.lease_ms / 2
+            } else {
+                spec.lease_ms
+            };
+            (spec.id.0, agent.generation, lease_ms)
+        });
+        self.agents.follow(now, up);
+        let armed = &self.agents.armed;
+        self.doomed.retain(|id, _| armed.contains_key(id));
     }
 
     /// Frameworks that were silent for too long.
     fn silent(&mut self, now: Now, cell: &Scheduling) -> Vec<Command> {
-        let silent = self.heard.poll_expired(now.mono_us, LOST_MAX);
+        let silent = (self.frameworks.leases).poll_expired(now.mono_us, LOST_MAX);
         let quit = silent.into_iter().filter_map(|(number, renewals)| {
             let its = cell.frameworks().find(|its| its.number == number)?;
             Some(Command::Quit {
@@ -108,8 +115,7 @@ impl JobsDuty {
     /// What is to be proposed now.
     fn next(&mut self, now: Now, time_ms: i64, cell: &Scheduling) -> Vec<Command> {
         self.lease(now, cell);
-        self.lease_frameworks(now, cell);
-        let lost = self.leases.poll_expired(now.mono_us, LOST_MAX);
+        let lost = (self.agents.leases).poll_expired(now.mono_us, LOST_MAX);
         self.doomed.extend(lost.iter().copied());
         let mut commands: Vec<Command> = (lost.into_iter())
             .map(|(agent, generation)| Command::Lose {
@@ -203,8 +209,8 @@ impl Core {
             let is_late = self.jobs.doomed.get(&agent.0) == Some(&generation);
             let is_it = |its: &Agent| its.is_up && its.generation == generation;
             let is_known = its.is_some_and(is_it) && !is_late;
-            if is_known && self.jobs.armed.get(&agent.0) == Some(&generation) {
-                self.jobs.leases.touch(now.mono_us, agent.0);
+            if is_known && self.jobs.agents.armed.get(&agent.0) == Some(&generation) {
+                self.jobs.agents.leases.touch(now.mono_us, agent.0);
             }
             heard.push((number, is_known));
         }

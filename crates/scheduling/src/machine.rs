@@ -24,7 +24,7 @@ use crate::offers::Offers;
 use crate::placement::{self, NodeView, Running, objection};
 use crate::reply::{Output, Refusal, Reply};
 use base::planted::{Bug, planted};
-use base::{ApplyFault, Image, Machine, Origin, SnapshotPoll, Stamp, State, Writer};
+use base::{ApplyFault, Digest, Image, Machine, Origin, SnapshotPoll, Stamp, State, Writer};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -70,8 +70,8 @@ pub struct Scheduling {
     pub(crate) live_on: BTreeMap<AgentId, BTreeSet<InstanceId>>,
     /// Who waits for the end of which.
     pub(crate) waiters: BTreeMap<InstanceId, InstanceId>,
-    pub(crate) bytes: u64,
-    pub(crate) digest: u64,
+    /// All agents, jobs, slots and instances.
+    pub(crate) rows: Digest,
 
     // --- empty between units ---
     pub(crate) changed_jobs: BTreeSet<u64>,
@@ -92,7 +92,7 @@ impl Scheduling {
 
     /// Bytes that a snapshot takes.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.rows.bytes
     }
 
     /// The latest time that was seen, Unix milliseconds.
@@ -553,7 +553,7 @@ impl State for Scheduling {
         w.u64(self.revision).u64(self.last_job);
         w.u64(self.last_instance).i64(self.time_ms);
         let counters = XxHash64::oneshot(6, w.as_slice());
-        self.digest
+        (self.rows.hash)
             .wrapping_add(counters)
             .wrapping_add(self.offers_digest())
     }

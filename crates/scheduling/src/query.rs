@@ -326,7 +326,7 @@ impl Scheduling {
     }
 
     /// All agents.
-    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> + Clone {
         self.agents.values()
     }
 
@@ -540,7 +540,7 @@ impl Scheduling {
     }
 
     /// Frameworks with what a leader needs for their leases.
-    pub fn frameworks(&self) -> impl Iterator<Item = FrameworkLease<'_>> {
+    pub fn frameworks(&self) -> impl Iterator<Item = FrameworkLease<'_>> + Clone {
         self.renewals.iter().filter_map(|(number, renewals)| {
             let job = self.jobs.get(number)?;
             let its = job.spec.placed_by.framework()?;

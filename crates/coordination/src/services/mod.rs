@@ -23,7 +23,9 @@ pub use model::{Check, CheckKind, CheckSpec, Instance, Pace, Status};
 pub use query::{Answer, CheckView, Found, Query};
 
 use base::planted::{Bug, planted};
-use base::{ApplyFault, Image, Machine, NodeId, Origin, SnapshotPoll, Stamp, State, Writer};
+use base::{
+    ApplyFault, Digest, Image, Machine, NodeId, Origin, SnapshotPoll, Stamp, State, Writer,
+};
 use bytes::Bytes;
 use model::{CHECKS_MAX, OUTPUT_BYTES_MAX, cut};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,8 +82,8 @@ pub struct Services {
     checks_of: BTreeMap<String, BTreeSet<String>>,
     /// Checks that will remove their instance, by when.
     doomed: BTreeSet<(i64, u64)>,
-    bytes: u64,
-    digest: u64,
+    /// All instances and checks, and in the hash the services' indexes.
+    rows: Digest,
 
     cut: Image,
     restoring: Vec<u8>,
@@ -115,7 +117,7 @@ impl Services {
 
     /// Bytes that a snapshot takes.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.rows.bytes
     }
 
     /// The latest time that was seen, Unix milliseconds.
@@ -360,7 +362,7 @@ impl Services {
         let count = self.instances.len().max(self.checks.len());
         // What is kept beside the definition of a check, its longest output included.
         let bytes = bytes + items * (OUTPUT_BYTES_MAX + 128);
-        if count + items > INSTANCES_MAX || self.bytes + bytes as u64 > BYTES_MAX {
+        if count + items > INSTANCES_MAX || self.rows.bytes + bytes as u64 > BYTES_MAX {
             return Err(Refusal::TooMany);
         }
         Ok(())
@@ -472,8 +474,8 @@ impl Services {
         match self.services.get_mut(&name) {
             Some(service) => {
                 let old = std::mem::replace(&mut service.index, self.revision);
-                self.digest = self.digest.wrapping_sub(index_hash(&name, old));
-                self.digest = (self.digest).wrapping_add(index_hash(&name, self.revision));
+                self.rows.hash = self.rows.hash.wrapping_sub(index_hash(&name, old));
+                self.rows.hash = (self.rows.hash).wrapping_add(index_hash(&name, self.revision));
             }
             None => self.extinct = self.revision,
         }
@@ -484,7 +486,7 @@ impl Services {
     }
 
     fn put_instance(&mut self, entry: Entry) {
-        self.weigh(true, 9, |w| entry.encode_into(w));
+        self.rows.add(9, |w| entry.encode_into(w));
         let (id, name) = (entry.instance.id.clone(), entry.instance.service.clone());
         let service = self.services.entry(name).or_default();
         service.instances.insert(id.clone());
@@ -493,12 +495,12 @@ impl Services {
 
     fn take_instance(&mut self, id: &str) -> Option<Entry> {
         let entry = self.instances.remove(id)?;
-        self.weigh(false, 9, |w| entry.encode_into(w));
+        self.rows.remove(9, |w| entry.encode_into(w));
         let name = &entry.instance.service;
         if let Some(service) = self.services.get_mut(name) {
             service.instances.remove(id);
             if service.instances.is_empty() {
-                self.digest = (self.digest).wrapping_sub(index_hash(name, service.index));
+                self.rows.hash = (self.rows.hash).wrapping_sub(index_hash(name, service.index));
                 self.services.remove(name);
             }
         }
@@ -506,7 +508,7 @@ impl Services {
     }
 
     fn put_check(&mut self, check: Check) {
-        self.weigh(true, 11, |w| check.encode_into(w));
+        self.rows.add(11, |w| check.encode_into(w));
         self.numbers.insert(check.number, check.spec.id.clone());
         let checks = self.checks_of.entry(check.spec.instance.clone());
         checks.or_default().insert(check.spec.id.clone());
@@ -517,7 +519,7 @@ impl Services {
 
     fn take_check(&mut self, id: &str) -> Option<Check> {
         let check = self.checks.remove(id)?;
-        self.weigh(false, 11, |w| check.encode_into(w));
+        self.rows.remove(11, |w| check.encode_into(w));
         self.numbers.remove(&check.number);
         if let Some(checks) = self.checks_of.get_mut(&check.spec.instance) {
             checks.remove(id);
@@ -529,20 +531,6 @@ impl Services {
             self.doomed.remove(&(due_ms, check.number));
         }
         Some(check)
-    }
-
-    /// Adds to, or takes from, the bytes and the digest.
-    fn weigh(&mut self, is_put: bool, kind: u64, encode: impl FnOnce(&mut Writer)) {
-        let mut w = Writer::new();
-        encode(&mut w);
-        let (bytes, hash) = (w.len() as u64, XxHash64::oneshot(kind, w.as_slice()));
-        if is_put {
-            self.bytes += bytes;
-            self.digest = self.digest.wrapping_add(hash);
-        } else {
-            self.bytes -= bytes;
-            self.digest = self.digest.wrapping_sub(hash);
-        }
     }
 }
 
@@ -577,7 +565,7 @@ impl State for Services {
         let mut w = Writer::new();
         w.u64(self.revision).u64(self.names).u64(self.extinct);
         w.u64(self.last_number).i64(self.time_ms);
-        (self.digest).wrapping_add(XxHash64::oneshot(10, w.as_slice()))
+        (self.rows.hash).wrapping_add(XxHash64::oneshot(10, w.as_slice()))
     }
 
     /// Services are few (see [`BYTES_MAX`]): the image is taken at once.

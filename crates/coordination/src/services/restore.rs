@@ -8,7 +8,7 @@ const FORMAT: u16 = 1;
 
 impl Services {
     pub(super) fn image(&self) -> Vec<u8> {
-        let mut w = Writer::with_capacity(self.bytes as usize + 128);
+        let mut w = Writer::with_capacity(self.rows.bytes as usize + 128);
         w.u16(FORMAT).u64(self.revision).u64(self.names);
         w.u64(self.extinct).u64(self.last_number).i64(self.time_ms);
         w.u64(self.digest()).u32(self.services.len() as u32);
@@ -57,7 +57,7 @@ impl Services {
         for (name, index) in indexes {
             let service = made.services.get_mut(&name);
             service.ok_or(DecodeError::Invalid("service"))?.index = index;
-            made.digest = made.digest.wrapping_add(index_hash(&name, index));
+            made.rows.hash = made.rows.hash.wrapping_add(index_hash(&name, index));
         }
         r.finish()?;
         if made.digest() != digest {

@@ -4,7 +4,7 @@ use super::*;
 
 impl Scheduling {
     pub(crate) fn put_agent(&mut self, agent: Agent) {
-        self.weigh(true, 1, |w| agent.encode_into(w));
+        self.rows.add(1, |w| agent.encode_into(w));
         let spec = &agent.spec;
         let mut attributes = spec.attributes.clone();
         attributes.insert("zone".into(), spec.zone.clone());
@@ -22,7 +22,7 @@ impl Scheduling {
     /// Its view stays, for what is promised of it.
     pub(super) fn take_agent(&mut self, id: AgentId) -> Option<Agent> {
         let agent = self.agents.remove(&id)?;
-        self.weigh(false, 1, |w| agent.encode_into(w));
+        self.rows.remove(1, |w| agent.encode_into(w));
         if self.live_of(id).is_empty() {
             self.views.remove(&id);
         }
@@ -30,8 +30,8 @@ impl Scheduling {
     }
 
     pub(crate) fn put_job(&mut self, number: u64, job: Job) {
-        self.weigh(true, 2, |w| job.weigh_into(number, w));
-        self.bytes += job.spec_bytes;
+        self.rows.add(2, |w| job.weigh_into(number, w));
+        self.rows.bytes += job.spec_bytes;
         self.names.insert(job.spec.name.clone(), number);
         let framework = job.spec.placed_by.framework().filter(|_| !job.is_stopped);
         if let Some(framework) = framework {
@@ -42,14 +42,14 @@ impl Scheduling {
 
     pub(super) fn take_job(&mut self, number: u64) -> Option<Job> {
         let job = self.jobs.remove(&number)?;
-        self.weigh(false, 2, |w| job.weigh_into(number, w));
-        self.bytes -= job.spec_bytes;
+        self.rows.remove(2, |w| job.weigh_into(number, w));
+        self.rows.bytes -= job.spec_bytes;
         self.names.remove(&job.spec.name);
         Some(job)
     }
 
     pub(crate) fn put_slot(&mut self, slot: Slot, wanted: Wanted) {
-        self.weigh(true, 3, |w| wanted.encode_into(slot, w));
+        self.rows.add(3, |w| wanted.encode_into(slot, w));
         if let Some(job) = self.jobs.get_mut(&slot.job) {
             job.count(&wanted, 1);
             if !job.is_stopped && wanted.current.is_none() && wanted.end.is_none() {
@@ -70,7 +70,7 @@ impl Scheduling {
 
     pub(super) fn take_slot(&mut self, slot: Slot) -> Option<Wanted> {
         let wanted = self.slots.remove(&slot)?;
-        self.weigh(false, 3, |w| wanted.encode_into(slot, w));
+        self.rows.remove(3, |w| wanted.encode_into(slot, w));
         if let Some(job) = self.jobs.get_mut(&slot.job) {
             job.count(&wanted, u32::MAX);
             let waits = (Reverse(job.spec.priority), slot);
@@ -88,7 +88,7 @@ impl Scheduling {
     }
 
     pub(crate) fn put_instance(&mut self, id: InstanceId, instance: Instance) {
-        self.weigh(true, 4, |w| instance.encode_into(id, w));
+        self.rows.add(4, |w| instance.encode_into(id, w));
         if instance.is_live() {
             let agent = instance.agent;
             self.live_on.entry(agent).or_default().insert(id);
@@ -129,7 +129,7 @@ impl Scheduling {
 
     pub(super) fn take_instance(&mut self, id: InstanceId) -> Option<Instance> {
         let instance = self.instances.remove(&id)?;
-        self.weigh(false, 4, |w| instance.encode_into(id, w));
+        self.rows.remove(4, |w| instance.encode_into(id, w));
         if instance.is_live() {
             let its = self.promise(id, instance.slot).resources;
             self.offers.give_back(instance.slot.job, its);
@@ -154,19 +154,5 @@ impl Scheduling {
         let mut w = Writer::new();
         self.encode_offers(&mut w);
         XxHash64::oneshot(7, w.as_slice())
-    }
-
-    /// Adds to, or takes from, the bytes and the digest.
-    fn weigh(&mut self, is_put: bool, kind: u64, encode: impl FnOnce(&mut Writer)) {
-        let mut w = Writer::new();
-        encode(&mut w);
-        let (bytes, hash) = (w.len() as u64, XxHash64::oneshot(kind, w.as_slice()));
-        if is_put {
-            self.bytes += bytes;
-            self.digest = self.digest.wrapping_add(hash);
-        } else {
-            self.bytes -= bytes;
-            self.digest = self.digest.wrapping_sub(hash);
-        }
     }
 }

@@ -164,7 +164,7 @@ impl Bench {
         assert_eq!(restored.digest(), cell.digest());
         assert_eq!(restored.pending, cell.pending);
         assert_eq!(restored.waiters, cell.waiters);
-        assert_eq!(restored.bytes, cell.bytes);
+        assert_eq!(restored.bytes(), cell.bytes());
         self.check_offers(&restored);
         for (id, view) in &cell.views {
             assert_eq!(restored.views.get(id).map(|v| v.used), Some(view.used));
