@@ -38,10 +38,12 @@ impl Default for JournalConfig {
 }
 
 /// Frames that may wait are written when they have become so many bytes.
-const LAZY_BYTES_MAX: usize = 4 << 20;
+pub(crate) const LAZY_BYTES_MAX: usize = 4 << 20;
 
-/// Room made beforehand for what is gathered next.
+/// Room made beforehand for what is gathered next, and kept of what was written; where frames may wait, as much as
+/// they come to. Memory that is asked for anew costs a fault each 4 KiB.
 const GATHER_BYTES_KEPT: usize = 256 << 10;
+const LAZY_BYTES_KEPT: usize = 2 * LAZY_BYTES_MAX;
 
 /// What a completed disk operation meant for the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -166,6 +168,8 @@ pub struct Journal {
     /// Running checksum of the segment, up to the end of `gather`.
     chain: u32,
     gather: Gather,
+    /// Of the last batch, for the one after the next.
+    spare: Vec<u8>,
     batch: Option<Batch>,
     opened: Position,
     appended: Position,
@@ -206,6 +210,7 @@ impl Journal {
             offset: 0,
             chain: 0,
             gather: Gather::default(),
+            spare: Vec::new(),
             batch: None,
             opened: Position(0),
             appended: Position(0),
@@ -354,7 +359,8 @@ impl Journal {
         self.seal();
         let gather = std::mem::take(&mut self.gather);
         // The next one will hardly be shorter by much; growing step by step copies it again and again.
-        self.gather.bytes = Vec::with_capacity(gather.bytes.len().min(GATHER_BYTES_KEPT));
+        self.gather.bytes = std::mem::take(&mut self.spare);
+        (self.gather.bytes).reserve(gather.bytes.len().min(GATHER_BYTES_KEPT));
         let batch = Batch {
             phase: match gather.rewrite {
                 Some(_) => Phase::Rewrite,
@@ -379,6 +385,11 @@ impl Journal {
             ..batch
         });
         self.emit_batch();
+    }
+
+    /// True when there are frames that no write has taken yet.
+    pub fn is_gathering(&self) -> bool {
+        !self.gather.is_empty()
     }
 
     fn may_wait(&mut self, now: Now) -> bool {
@@ -587,6 +598,17 @@ impl Journal {
 
     fn complete(&mut self, now: Now, batch: Batch) {
         self.durable = batch.end;
+        let bytes_kept = match self.lazy.is_empty() {
+            true => GATHER_BYTES_KEPT,
+            false => LAZY_BYTES_KEPT,
+        };
+        // The disk has let go of it; if not, it would be copied.
+        if batch.bytes.is_unique() {
+            let mut spare = Vec::from(batch.bytes);
+            spare.clear();
+            spare.shrink_to(bytes_kept);
+            self.spare = spare;
+        }
         if batch.segment == self.segment {
             self.unsealed = Some((batch.end, batch.chain));
             self.seal_at_us = now.mono_us + self.config.seal_delay_us;

@@ -408,7 +408,7 @@ impl Core {
         if self.replicas.is_busy() {
             return 0;
         }
-        let journals = self.lanes.values().filter_map(|l| l.journal.deadline_us());
+        let journals = self.lanes.values().filter_map(Lane::deadline_us);
         let groups = self.groups.deadline_us();
         journals.fold(self.timers.tick_us.min(groups), u64::min)
     }

@@ -113,6 +113,10 @@ pub struct Lane {
     writing: Option<(Identity, Ticket, bool)>,
     /// The identity names a replica only once what its journal says of it is durable.
     after: Option<Position>,
+    /// A sync has ended in this turn.
+    has_synced: bool,
+    /// The next sync waits for the next turn, which comes at once.
+    rests: bool,
 }
 
 impl Lane {
@@ -165,6 +169,8 @@ impl Lane {
             written,
             writing: None,
             after: None,
+            has_synced: false,
+            rests: false,
         };
         Ok(Opened { lane, found, stale })
     }
@@ -181,7 +187,12 @@ impl Lane {
             self.after = Some(self.journal.appended());
         }
         self.journal.handle_tick(now);
-        self.journal.flush(now);
+        // Who is answered in this turn has a turn to ask for more. Else clients fall into two halves that wait for
+        // each other's syncs, and all pay for two where one would do.
+        self.rests = std::mem::take(&mut self.has_synced) && self.journal.is_gathering();
+        if !self.rests {
+            self.journal.flush(now);
+        }
         while let Some(op) = self.journal.poll_op() {
             ops.push(op);
         }
@@ -206,6 +217,19 @@ impl Lane {
                 ticket,
             });
             self.writing = Some((self.identity.clone(), ticket, false));
+        }
+    }
+
+    /// A sync of the journal has ended.
+    pub fn synced(&mut self) {
+        self.has_synced = true;
+    }
+
+    /// Monotonic microseconds at which [`Self::flush`] is to be called, if nothing happens before.
+    pub fn deadline_us(&self) -> Option<u64> {
+        match self.rests {
+            true => Some(0),
+            false => self.journal.deadline_us(),
         }
     }
 
@@ -323,5 +347,55 @@ mod tests {
         assert!(found.is_empty());
         assert_eq!(lane.identity.node, NodeId(9));
         assert_eq!(lane.identity.cluster, ClusterId(0));
+    }
+
+    #[test]
+    fn sync_that_ends_gives_a_turn_to_whom_it_answers() {
+        let start = LaneStart::default();
+        let mut lane = (Lane::open(LaneId(0), NodeId(7), start).unwrap()).lane;
+        let now = Now {
+            mono_us: 1,
+            wall_ms: 0,
+        };
+        let turn = |lane: &mut Lane| -> Option<Ticket> {
+            let mut ops = Vec::new();
+            lane.flush(now, &mut ops);
+            ops.into_iter().find_map(|op| match op {
+                DiskOp::Sync {
+                    file: FileId::Segment(_),
+                    ticket,
+                } => Some(ticket),
+                _ => None,
+            })
+        };
+        let done = |lane: &mut Lane, ticket| {
+            let result = DiskResult::Done(Bytes::new());
+            lane.journal.handle_done(now, ticket, &result);
+            lane.synced();
+        };
+        let mut append = |lane: &mut Lane, index| {
+            let mark = Frame::Mark {
+                replica: ReplicaId(1),
+                index,
+                term: 1,
+                conf: Bytes::new(),
+            };
+            lane.journal.append(ShardId(1), mark);
+        };
+        append(&mut lane, 1);
+        let first = turn(&mut lane).expect("nothing goes before it");
+        append(&mut lane, 2);
+        assert_eq!(turn(&mut lane), None, "one is under way");
+        done(&mut lane, first);
+        assert_eq!(turn(&mut lane), None, "who was answered may ask for more");
+        assert_eq!(lane.deadline_us(), Some(0), "at once");
+        append(&mut lane, 3);
+        let second = turn(&mut lane).expect("with both");
+        done(&mut lane, second);
+        // Nothing waits: there is nothing to hurry for, and what comes next goes at once.
+        assert_eq!(turn(&mut lane), None);
+        assert_ne!(lane.deadline_us(), Some(0));
+        append(&mut lane, 4);
+        assert!(turn(&mut lane).is_some());
     }
 }

@@ -290,7 +290,10 @@ impl Core {
             return;
         };
         match lane.journal.handle_done(now, ticket, result) {
-            JournalProgress::Synced(_) => self.counters.syncs += 1,
+            JournalProgress::Synced(_) => {
+                lane.synced();
+                self.counters.syncs += 1;
+            }
             JournalProgress::Pending => {}
             JournalProgress::Full => self.disk_full(now, id),
             JournalProgress::Failed(reason) => {

@@ -244,6 +244,16 @@ impl ShardMachine {
         }
     }
 
+    /// Brings near what the next units will be about; see [`Cache::approach`].
+    pub fn approach<'a>(&self, units: impl Iterator<Item = &'a Bytes>) {
+        if let Self::Data(data) = self {
+            data.cache.approach(units.filter_map(|unit| {
+                let (chapter, unit) = unit.split_first()?;
+                (*chapter == Chapter::Cache as u8).then(|| cache::Unit::key_of(unit))?
+            }));
+        }
+    }
+
     /// Applies one unit.
     pub fn apply(
         &mut self,

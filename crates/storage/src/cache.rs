@@ -27,7 +27,7 @@ use context::Answer;
 
 pub use command::{Access, Command, CommandId, KeyRange, Spec, spec, specs};
 pub use glob::matches as glob_matches;
-pub use machine::{Cache, Counts, DATABASES};
+pub use machine::{APPROACHED_MAX, Cache, Counts, DATABASES};
 pub use number::{double_text, parse_integer};
 pub use reply::Reply;
 pub use unit::{Body, Ended, Output, Unit, Watched};

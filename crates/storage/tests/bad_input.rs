@@ -50,6 +50,47 @@ fn units_come_back_as_slices_of_their_bytes() {
 }
 
 #[test]
+fn key_that_a_unit_is_about_is_read_from_its_bytes_or_none_is() {
+    let key = |unit: &Unit| Unit::key_of(&unit.encode()).map(|(at, key)| (at, key.to_vec()));
+    let named = |line: &str| key(&unit(3, Body::One(command(line))));
+    assert_eq!(named("SET k v"), Some((3, b"k".to_vec())));
+    assert_eq!(named("DBSIZE"), None);
+    assert!(units()[1..].iter().all(|unit| key(unit).is_none()));
+    let whole = units()[0].encode();
+    assert!(
+        (0..whole.len()).all(|cut| Unit::key_of(&whole[..cut]).is_none_or(|(_, key)| key == b"k"))
+    );
+}
+
+#[test]
+fn what_is_brought_near_stays_as_it_was() {
+    let (mut cache, mut rng) = (Cache::new(), Rng::new(7));
+    // Many of one slot, so that its table has an index; and many slots.
+    for n in 0..3_000 {
+        for line in [
+            format!("SET {{a}}{n} {n}"),
+            format!("SET k{n} {n}"),
+            format!("LPUSH l{n} {n}"),
+        ] {
+            apply(&mut cache, stamp(n, 7), 0, command(&line));
+        }
+    }
+    let digest = cache.digest();
+    for _ in 0..200 {
+        let keys: Vec<(u32, String)> = (0..rng.range(0, 40))
+            .map(|_| {
+                let name = ["{a}", "k", "l", "none"][rng.range(0, 4) as usize];
+                let database = [0, 0, 0, 1, 99][rng.range(0, 5) as usize];
+                (database, format!("{name}{}", rng.range(0, 3_000)))
+            })
+            .collect();
+        cache.approach(keys.iter().map(|(at, key)| (*at, key.as_bytes())));
+    }
+    assert_eq!(cache.digest(), digest);
+    assert_eq!(cache.key_count(0), 9_000);
+}
+
+#[test]
 fn undecodable_unit_stops_the_replica_and_changes_nothing() {
     let mut machine = Cache::new();
     let digest = machine.digest();

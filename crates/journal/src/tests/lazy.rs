@@ -1,7 +1,8 @@
 //! Frames that may wait: when they are written, and what takes them along.
 
 use super::sim::Disk;
-use crate::{DiskResult, Frame, Journal, JournalConfig, Recovery};
+use crate::journal::LAZY_BYTES_MAX;
+use crate::{DiskOp, DiskResult, Frame, Journal, JournalConfig, Recovery};
 use base::{Now, ReplicaId, ShardId};
 use bytes::Bytes;
 
@@ -96,4 +97,37 @@ fn hurry_writes_what_waits() {
     assert!(!turn(&mut journal, &mut disk, 100_000));
     journal.hurry();
     assert!(turn(&mut journal, &mut disk, 100_001));
+}
+
+#[test]
+fn memory_of_what_was_written_is_gathered_in_again() {
+    let (mut journal, mut disk) = journal();
+    let mut places = Vec::new();
+    for round in 1..=6 {
+        let conf = Bytes::from(vec![7; LAZY_BYTES_MAX / 4]);
+        for n in 0..5 {
+            let mark = Frame::Mark {
+                replica: ReplicaId(1),
+                index: 10 * round + n,
+                term: 1,
+                conf: conf.clone(),
+            };
+            journal.append(LAZY, mark);
+        }
+        journal.flush(at(20_000));
+        let mut op = journal.poll_op();
+        if let Some(DiskOp::Write { bytes, .. }) = &op {
+            places.push(bytes.as_ptr());
+        }
+        while let Some(done) = op {
+            if let Some(ticket) = disk.carry_out_one(done) {
+                journal.handle_done(at(20_000), ticket, &DiskResult::Done(Bytes::new()));
+            }
+            op = journal.poll_op();
+        }
+    }
+    // One is gathered in while the other is written.
+    assert_eq!(places.len(), 6);
+    assert_eq!(places[2..4], places[0..2]);
+    assert_eq!(places[4..6], places[0..2]);
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use journal::{Frame, Journal, Position};
 use replication::raft::{Change, Committed};
 use std::collections::VecDeque;
+use storage::cache::APPROACHED_MAX;
 
 const DIGEST_EVERY: LogIndex = 256;
 const DIGESTS_MAX: usize = 64;
@@ -75,6 +76,10 @@ impl Shard {
             return true;
         }
         if let Some(current) = &mut self.backlog.current {
+            if current.units.len().is_multiple_of(APPROACHED_MAX) {
+                let next = current.units.iter().take(APPROACHED_MAX);
+                self.machine.approach(next);
+            }
             let Some(unit) = current.units.pop_front() else {
                 let at = current.at;
                 self.backlog.current = None;

@@ -84,6 +84,14 @@ impl Entry {
         }
     }
 
+    /// Reads what a change of a short string will, as [`super::table::Table::approach`] does.
+    #[inline]
+    pub fn approach(&self) -> u32 {
+        const LINE: usize = 64;
+        let data = self.data.iter().step_by(LINE).take(2);
+        data.fold(0, |sum, byte| sum ^ u32::from(*byte))
+    }
+
     /// What it holds.
     pub fn kind(&self) -> Kind {
         self.held

@@ -15,12 +15,18 @@ use base::planted::{Bug, planted};
 use base::{ApplyFault, Machine, Rng, SnapshotPoll, Stamp, State};
 use bytes::Bytes;
 use std::cell::Cell;
+use std::hint::black_box;
 
 /// Databases, from 0.
 pub const DATABASES: u32 = 16;
 
 /// Slots freed with each unit after a database was emptied.
 const SWEPT_SLOTS: usize = 4;
+
+/// Keys that are brought near together.
+pub const APPROACHED_MAX: usize = 16;
+/// So many keys are near by themselves.
+const NEAR_KEYS_MAX: usize = 1 << 10;
 
 /// Refuses a database that does not exist.
 pub const NO_DATABASE: Reply = Reply::error("ERR DB index is out of range");
@@ -107,6 +113,27 @@ impl Cache {
             reply,
         });
         Ok(())
+    }
+
+    /// Brings near what units will be about, by database and key. Where keys are many, most of the time of a look-up is
+    /// waiting for memory, and these wait for it together.
+    pub fn approach<'a>(&self, keys: impl Iterator<Item = (u32, &'a [u8])>) {
+        let mut keys = keys.peekable();
+        while let Some((number, _)) = keys.peek().copied() {
+            let mut places = [Place { slot: 0, hash: 0 }; APPROACHED_MAX];
+            let mut count = 0;
+            while count < APPROACHED_MAX
+                && let Some((_, key)) = keys.next_if(|(other, _)| *other == number)
+            {
+                places[count] = Place::of(self.seed(), key);
+                count += 1;
+            }
+            if let Some(database) = self.databases.get(number as usize)
+                && database.key_count >= NEAR_KEYS_MAX
+            {
+                black_box(database.approach(&places[..count]));
+            }
+        }
     }
 
     /// What every unit begins with.

@@ -128,6 +128,22 @@ impl Unit {
         w.into_vec()
     }
 
+    /// Of the byte form of one command: its database and its first argument, the key as a rule. `None` for
+    /// anything else.
+    pub fn key_of(bytes: &[u8]) -> Option<(u32, &[u8])> {
+        let r = &mut Reader::new(bytes);
+        Origin::decode_from(r).ok()?;
+        let database = r.u32().ok()?;
+        if r.u8().ok()? != ONE {
+            return None;
+        }
+        let _ = r.u16().ok()?;
+        if r.u32().ok()? == 0 {
+            return None;
+        }
+        Some((database, r.bytes().ok()?))
+    }
+
     /// Reads the byte form. Keys and arguments are slices of `source`, which lives as long as they do.
     pub fn decode(source: &Bytes) -> Result<Self, DecodeError> {
         let r = &mut Reader::new(source);
