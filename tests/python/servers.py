@@ -113,6 +113,19 @@ class Server:
             return "(no log)"
 
 
+def ask_http(address, method, path, body=None, headers=None, timeout=60):
+    """(code, headers, body) of one request over HTTP; a body that is no text and no bytes is sent as JSON."""
+    if not isinstance(body, (str, bytes, type(None))):
+        body, headers = json.dumps(body), {"Content-Type": "application/json", **(headers or {})}
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read()
+    finally:
+        connection.close()
+
+
 class Althing(Server):
     def __init__(self, number, directory, options):
         super().__init__(number, directory)
@@ -152,14 +165,8 @@ class Althing(Server):
 
     def http(self, path, timeout=5):
         """(code, body) of a page of the console."""
-        host, port = self.console_address.split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=timeout)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
+        code, _, body = ask_http(self.console_address, "GET", path, timeout=timeout)
+        return code, body.decode()
 
     def status(self):
         """The list of its cores' states."""

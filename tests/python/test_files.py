@@ -12,7 +12,7 @@ import urllib.parse
 
 import pytest
 from raw import eventually
-from servers import BIN, TARGET, Cluster
+from servers import BIN, TARGET, Cluster, ask_http
 
 pytestmark = pytest.mark.skipif(TARGET != "althing", reason="these are our own")
 
@@ -63,14 +63,7 @@ def ok(done):
 
 def ask(server, method, path, body=None, headers=None):
     """(code, headers, body) of one request."""
-    host, port = server.console_address.split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=60)
-    try:
-        connection.request(method, path, body=body, headers=headers or {})
-        response = connection.getresponse()
-        return response.status, dict(response.getheaders()), response.read()
-    finally:
-        connection.close()
+    return ask_http(server.console_address, method, path, body, headers)
 
 
 def fsck(cluster, which=0):

@@ -9,6 +9,7 @@ import pytest
 
 from backends import Backend, Node
 from raw import eventually
+from servers import ask_http
 from test_people import althing, good, refused
 
 pytestmark = pytest.mark.althing_only
@@ -458,11 +459,9 @@ def test_m35_switch_that_cannot_be_is_refused(start, backend):
     node = start(routes(backend("a")))
     assert "none of on, off, auto" in refused("switch", "set", "all", "maybe", "--console", node.console_address)
     assert "no switch's name" in refused("switch", "set", "a b", "on", "--console", node.console_address)
-    connection = http.client.HTTPConnection(node.console_address, timeout=5)
     order = json.dumps({"command": "set-switch", "name": "all", "value": "on"})
-    connection.request("POST", "/v1/admin", body=order, headers={"Content-Type": "text/plain"})
-    assert connection.getresponse().status == 415, "a form of another site cannot flip it"
-    connection.close()
+    code, _, _ = ask_http(node.console_address, "POST", "/v1/admin", order, {"Content-Type": "text/plain"})
+    assert code == 415, "a form of another site cannot flip it"
     assert "all are auto" in good("switch", "list", "--console", node.console_address)
 
 

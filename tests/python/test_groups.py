@@ -1,7 +1,6 @@
 """Groups of nodes: the lab's protocols between real processes, also with one killed. What must hold is checked from
 the logs that the nodes write, by the lab's own checkers (`althing group check`)."""
 
-import http.client
 import json
 import re
 import subprocess
@@ -11,21 +10,14 @@ import time
 import pytest
 
 from raw import eventually
-from servers import BIN, Cluster
+from servers import BIN, Cluster, ask_http
 
 pytestmark = pytest.mark.althing_only
 
 
 def ask(server, method, path, body=None, timeout=90):
-    host, port = server.console_address.split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=timeout)
-    try:
-        headers = {"content-type": "application/json"} if body is not None else {}
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read() or b"{}")
-    finally:
-        connection.close()
+    code, _, answer = ask_http(server.console_address, method, path, body, timeout=timeout)
+    return code, json.loads(answer or b"{}")
 
 
 def create(server, name, protocol, **more):

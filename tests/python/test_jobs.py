@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from raw import eventually
-from servers import BIN, TARGET, Cluster
+from servers import BIN, TARGET, Cluster, ask_http
 
 pytestmark = pytest.mark.skipif(TARGET != "althing", reason="these are our own")
 
@@ -428,14 +427,8 @@ def test_machine_that_is_no_node_runs_tasks_and_leaves_in_order(one, tmp_path):
 def ask(server, method, path, body=None):
     """JSON over HTTP to a console: the code and the answer."""
     def once():
-        connection = http.client.HTTPConnection(server.console_address, timeout=60)
-        try:
-            headers = {"Content-Type": "application/json"} if body is not None else {}
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"null")
-        finally:
-            connection.close()
+        code, _, answer = ask_http(server.console_address, method, path, body)
+        return code, json.loads(answer or b"null")
 
     # While there is no leader, nothing is done.
     return eventually(lambda: (lambda answered: answered[0] != 503 and answered)(once()), 60)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raw import eventually
-from servers import BIN, Cluster
+from servers import BIN, Cluster, ask_http
 
 pytestmark = pytest.mark.althing_only
 
@@ -201,16 +201,10 @@ def test_rpc_front_calls_the_greeter_by_name_and_both_leave_when_they_end(nodes,
 
 
 def test_rpc_report_that_is_none_is_refused_with_what_is_wrong(nodes):
-    import http.client
-
     def post(body, kind="application/json"):
-        connection = http.client.HTTPConnection(nodes[0].console_address, timeout=10)
-        try:
-            connection.request("POST", "/v1/monitor/calls", body, {"content-type": kind})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
+        headers = {"content-type": kind}
+        code, _, answer = ask_http(nodes[0].console_address, "POST", "/v1/monitor/calls", body, headers, 10)
+        return code, answer.decode()
 
     call = {"side": "caller", "service": "s", "method": "m", "instance": "", "caller": ""}
     row = {"call": call, "total": {"ok": 1}, "minute": {}}

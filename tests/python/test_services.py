@@ -14,7 +14,7 @@ import dns.rdatatype
 import pytest
 
 from raw import eventually
-from servers import Althing, Cluster
+from servers import Althing, Cluster, ask_http
 
 pytestmark = pytest.mark.althing_only
 
@@ -173,16 +173,8 @@ def test_bad_requests_are_refused_with_what_was_wrong(nodes):
 
 
 def raw(node, method, path, body):
-    import http.client
-
-    host, port = node.console_address.split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
-    try:
-        connection.request(method, path, body)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
+    code, _, answer = ask_http(node.console_address, method, path, body, timeout=10)
+    return code, answer.decode()
 
 
 # --- blocking queries ---

@@ -15,7 +15,7 @@ from kazoo.client import KazooClient
 from kafka_nodes import KafkaNodes
 from raw import eventually
 from redis_nodes import Background, RedisNodes
-from servers import BIN, TARGET, Cluster
+from servers import BIN, TARGET, Cluster, ask_http
 
 pytestmark = [
     pytest.mark.althing_only,
@@ -37,15 +37,10 @@ class Bank:
 
     def send(self, i, body, timeout=40):
         """(status, answer) of a node."""
-        host, port = self.cluster[i].console_address.split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=timeout)
-        try:
-            text = body if isinstance(body, str) else json.dumps(body)
-            connection.request("POST", "/v1/txn", text, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
-        finally:
-            connection.close()
+        text = body if isinstance(body, str) else json.dumps(body)
+        headers = {"Content-Type": "application/json"}
+        code, _, answer = ask_http(self.cluster[i].console_address, "POST", "/v1/txn", text, headers, timeout)
+        return code, json.loads(answer)
 
     def commit(self, i, *operations, conditions=(), id=None):
         body = {"conditions": list(conditions), "operations": list(operations)}

@@ -162,11 +162,19 @@ pub fn partitions_to_append(brokers: &[String], topic: &str) -> io::Result<BTree
         None | Some(Error::LeaderNotAvailable) => {}
         Some(_) => return Err(io::Error::other(words(found.error))),
     }
-    let until = Instant::now() + ANSWER_TIME;
+    again(ANSWER_TIME, || partitions(brokers, topic))
+}
+
+/// Does it, if need be again within this time: who leads may be dead or deposed. Asking again does not mend an
+/// [`io::ErrorKind::InvalidInput`].
+pub fn again<T>(limit: Duration, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + limit;
     loop {
-        match partitions(brokers, topic) {
-            Err(_) if Instant::now() < until => sleep(AGAIN_TIME),
-            found => return found,
+        match act() {
+            Err(error) if error.kind() != io::ErrorKind::InvalidInput && Instant::now() < until => {
+                sleep(AGAIN_TIME);
+            }
+            done => return done,
         }
     }
 }

@@ -48,9 +48,7 @@ pub fn render(
         ("journal_syncs", "Journal syncs done.", c.syncs),
         ("journal_bytes", "Journal bytes written.", c.journal_bytes),
     ] {
-        let name = format!("althing_{name}_total");
-        out.family(&name, "counter", help);
-        out.line(&name, &[], value);
+        out.counter(&format!("althing_{name}_total"), help, value);
     }
 
     if let Some(dns) = dns {
@@ -71,9 +69,11 @@ pub fn render(
                 &dns.dropped,
             ),
         ] {
-            let name = format!("althing_dns_{name}_total");
-            out.family(&name, "counter", help);
-            out.line(&name, &[], value.load(Relaxed));
+            out.counter(
+                &format!("althing_dns_{name}_total"),
+                help,
+                value.load(Relaxed),
+            );
         }
     }
 
@@ -272,9 +272,7 @@ fn globals(out: &mut Page, statuses: &[Status]) {
             globals.calls_made,
         ),
     ] {
-        let name = format!("althing_globals_{name}_total");
-        out.family(&name, "counter", help);
-        out.line(&name, &[], value);
+        out.counter(&format!("althing_globals_{name}_total"), help, value);
     }
 }
 
@@ -378,9 +376,7 @@ fn caches(out: &mut Page, statuses: &[Status]) {
             sum(|c| c.connections),
         ),
     ] {
-        let name = format!("althing_cache_{name}_total");
-        out.family(&name, "counter", help);
-        out.line(&name, &[], value);
+        out.counter(&format!("althing_cache_{name}_total"), help, value);
     }
     let name = "althing_cache_keys";
     out.family(
@@ -712,6 +708,11 @@ impl Page {
 
     fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
         self.family(name, "gauge", help);
+        self.line(name, &[], value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, "counter", help);
         self.line(name, &[], value);
     }
 }

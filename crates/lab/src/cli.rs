@@ -1,7 +1,8 @@
 //! `althing lab cluster`.
 
 use crate::faults::Faults;
-use crate::run::{Options, Report, Workload, run};
+use crate::kinds::Workload;
+use crate::run::{Options, Report, run};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::process::ExitCode;

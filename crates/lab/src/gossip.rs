@@ -40,7 +40,8 @@ pub(crate) fn agreement(
 #[cfg(test)]
 mod tests {
     use crate::faults::{Fault, Faults, Planned, Shape};
-    use crate::run::{Options, Run, Workload};
+    use crate::kinds::Workload;
+    use crate::run::{Options, Run};
     use std::collections::BTreeSet;
 
     /// After a fault every node that is not struck must have made up its mind within this time, in

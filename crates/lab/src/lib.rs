@@ -25,6 +25,7 @@ mod history;
 mod inject;
 mod jobs;
 mod kafka;
+mod kinds;
 mod locks;
 mod network;
 pub mod peers;
@@ -46,5 +47,6 @@ mod world_tests;
 
 pub use cli::{ClusterArgs, cluster};
 pub use faults::{Faults, Name};
-pub use run::{Options, Report, Workload, run};
+pub use kinds::Workload;
+pub use run::{Options, Report, run};
 pub use schedule::{ScheduleArgs, schedule};

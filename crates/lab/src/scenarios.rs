@@ -3,7 +3,8 @@
 use crate::faults::{Fault, Faults, Planned};
 use crate::kafka::protocol::{Answer, Request, batch, error};
 use crate::kafka::{self, PARTITIONS};
-use crate::run::{Options, Run, Workload};
+use crate::kinds::Workload;
+use crate::run::{Options, Run};
 use crate::world::{ConnectionNote, News};
 use base::frames::Frames;
 use node::{ClientId, FrontEnd};

@@ -373,7 +373,7 @@ mod tests {
             lane.journal.handle_done(now, ticket, &result);
             lane.synced();
         };
-        let mut append = |lane: &mut Lane, index| {
+        let append = |lane: &mut Lane, index| {
             let mark = Frame::Mark {
                 replica: ReplicaId(1),
                 index,

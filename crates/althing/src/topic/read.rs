@@ -6,8 +6,7 @@ use clap::Args;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::str::FromStr;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wire_kafka::Error;
 use wire_kafka::client::read::Fetched;
 use wire_kafka::records::Read;
@@ -240,15 +239,7 @@ fn refuse(number: i16) -> io::Result<()> {
     }
 }
 
-/// Does it, if need be again: who leads may be dead or deposed.
-fn again<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let until = Instant::now() + READ_TIME;
-    loop {
-        match act() {
-            Err(error) if error.kind() != io::ErrorKind::InvalidInput && Instant::now() < until => {
-                sleep(kafka::AGAIN_TIME);
-            }
-            done => return done,
-        }
-    }
+/// Does it, if need be again.
+fn again<T>(act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    kafka::again(READ_TIME, act)
 }

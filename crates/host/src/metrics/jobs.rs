@@ -75,8 +75,6 @@ pub fn render(out: &mut Page, statuses: &[Status]) {
             done.offers_withdrawn,
         ),
     ] {
-        let name = format!("althing_job_{name}_total");
-        out.family(&name, "counter", help);
-        out.line(&name, &[], value);
+        out.counter(&format!("althing_job_{name}_total"), help, value);
     }
 }
