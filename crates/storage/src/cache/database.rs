@@ -147,23 +147,6 @@ impl Database {
         Some(slot.entries.at(at))
     }
 
-    /// Brings the entries of several places near, without waiting for one before the next: a look-up reads three
-    /// things from memory, each of which says where the next one is. Yields a number of no meaning, as
-    /// [`Table::approach`] does.
-    pub fn approach(&self, places: &[Place]) -> u32 {
-        let slots = || {
-            places
-                .iter()
-                .filter_map(|place| Some((self.slot(place.slot)?, place.hash32())))
-        };
-        let mut read = slots().fold(0, |sum, (slot, _)| sum ^ slot.entries.len() as u32);
-        read ^= slots().fold(0, |sum, (slot, hash)| sum ^ slot.entries.approach(hash));
-        slots().fold(read, |sum, (slot, hash)| {
-            let at = slot.entries.find_by(hash, |_| true);
-            sum ^ at.map_or(0, |at| slot.entries.at(at).approach())
-        })
-    }
-
     /// Where the entry of a key stands in its slot.
     #[inline]
     pub fn find(&self, place: Place, key: &[u8]) -> Option<usize> {

@@ -23,7 +23,7 @@ pub const DATABASES: u32 = 16;
 /// Slots freed with each unit after a database was emptied.
 const SWEPT_SLOTS: usize = 4;
 
-/// Keys that are brought near together.
+/// Units whose keys are brought near together.
 pub const APPROACHED_MAX: usize = 16;
 /// So many keys are near by themselves.
 const NEAR_KEYS_MAX: usize = 1 << 10;
@@ -115,25 +115,30 @@ impl Cache {
         Ok(())
     }
 
-    /// Brings near what units will be about, by database and key. Where keys are many, most of the time of a look-up is
-    /// waiting for memory, and these wait for it together.
+    /// Brings near what the next units will be about, by database and key. A look-up reads three things from memory,
+    /// each of which says where the next one is; where keys are many, most of its time is waiting for them. Here all
+    /// keys wait together, thing by thing.
     pub fn approach<'a>(&self, keys: impl Iterator<Item = (u32, &'a [u8])>) {
-        let mut keys = keys.peekable();
-        while let Some((number, _)) = keys.peek().copied() {
-            let mut places = [Place { slot: 0, hash: 0 }; APPROACHED_MAX];
-            let mut count = 0;
-            while count < APPROACHED_MAX
-                && let Some((_, key)) = keys.next_if(|(other, _)| *other == number)
-            {
-                places[count] = Place::of(self.seed(), key);
-                count += 1;
+        let far = |(number, key): (u32, &[u8])| {
+            let database = self.databases.get(number as usize)?;
+            if database.key_count < NEAR_KEYS_MAX {
+                return None;
             }
-            if let Some(database) = self.databases.get(number as usize)
-                && database.key_count >= NEAR_KEYS_MAX
-            {
-                black_box(database.approach(&places[..count]));
+            let place = Place::of(self.seed(), key);
+            Some((&database.slot(place.slot)?.entries, place.hash32()))
+        };
+        let tables: Vec<_> = keys.filter_map(far).collect();
+        let lengths = tables.iter().map(|(table, _)| table.len() as u32);
+        let mut read = lengths.fold(0, |sum, length| sum ^ length);
+        for (table, hash) in &tables {
+            read ^= table.approach(*hash);
+        }
+        for (table, hash) in &tables {
+            if let Some(at) = table.find_by(*hash, |_| true) {
+                read ^= table.at(at).approach();
             }
         }
+        black_box(read);
     }
 
     /// What every unit begins with.
